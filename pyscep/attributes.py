@@ -1,0 +1,104 @@
+"""The signed attributes of SCEP: what stands between signature and envelope.
+
+RFC 8894 section 3.2.1. Readers take the attributes of one SignerInfo by encoded OID; they
+don't know whether those are verified.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from pyscep.cms.signed_data import attribute
+from pyscep.codec import der
+from pyscep.enums import FailInfo, MessageType, PkiStatus
+from pyscep.errors import DecodeError
+from pyscep.messages import Failure
+from pyscep.transaction import MAX_NONCE_BYTES, MAX_TRANSACTION_ID, Transaction
+
+MESSAGE_TYPE: Final = der.oid("2.16.840.1.113733.1.9.2")
+PKI_STATUS: Final = der.oid("2.16.840.1.113733.1.9.3")
+FAIL_INFO: Final = der.oid("2.16.840.1.113733.1.9.4")
+SENDER_NONCE: Final = der.oid("2.16.840.1.113733.1.9.5")
+RECIPIENT_NONCE: Final = der.oid("2.16.840.1.113733.1.9.6")
+TRANSACTION_ID: Final = der.oid("2.16.840.1.113733.1.9.7")
+FAIL_INFO_TEXT: Final = der.oid("1.3.6.1.5.5.7.24.1")
+
+MAX_FAIL_INFO_TEXT: Final = 1024
+_NUMBER: Final = re.compile(rb"0|[1-9][0-9]{0,4}", re.ASCII)
+
+
+def common_attributes(message_type: MessageType, transaction: Transaction) -> list[bytes]:
+    identifier = der.text_as_received(transaction.transaction_id_tag, transaction.transaction_id)
+    return [_MESSAGE_TYPE_ATTRIBUTES[message_type], attribute(TRANSACTION_ID, identifier)]
+
+
+def number_attribute(oid: bytes, number: int) -> bytes:
+    return attribute(oid, der.string(der.PRINTABLE_STRING, str(int(number))))
+
+
+_MESSAGE_TYPE_ATTRIBUTES: Final = {
+    kind: number_attribute(MESSAGE_TYPE, kind) for kind in MessageType
+}
+STATUS_ATTRIBUTES: Final = {status: number_attribute(PKI_STATUS, status) for status in PkiStatus}
+
+
+def message_type_of(attributes: Mapping[bytes, der.Node]) -> MessageType:
+    value = attributes.get(MESSAGE_TYPE)
+    if value is not None and value.tag == der.INTEGER and len(value.value) == 1:
+        # Seen from one client; the RFC wants text.
+        number = value.integer("messageType")
+    else:
+        number = number_of(attributes, MESSAGE_TYPE, "messageType")
+    try:
+        return MessageType(number)
+    except ValueError:
+        raise DecodeError(f"unknown messageType {number}") from None
+
+
+def number_of(attributes: Mapping[bytes, der.Node], oid: bytes, what: str) -> int:
+    """A number written as text, in exactly one way."""
+    value = attributes.get(oid)
+    if value is None:
+        raise DecodeError(f"{what} is missing")
+    if value.tag not in der.STRING_NAMES or _NUMBER.fullmatch(value.value) is None:
+        raise DecodeError(f"{what} is not a number in text", offset=value.start)
+    return int(value.value)
+
+
+def transaction_of(attributes: Mapping[bytes, der.Node]) -> Transaction:
+    value = attributes.get(TRANSACTION_ID)
+    if value is None:
+        raise DecodeError("transactionID is missing")
+    text = value.text("transactionID")
+    if not 0 < len(text) <= MAX_TRANSACTION_ID:
+        raise DecodeError("transactionID is empty or too long", offset=value.start)
+    return Transaction(
+        transaction_id=text,
+        transaction_id_tag=value.tag,
+        sender_nonce=nonce_of(attributes, SENDER_NONCE, "senderNonce"),
+    )
+
+
+def nonce_of(attributes: Mapping[bytes, der.Node], oid: bytes, what: str) -> bytes:
+    """A nonce of any length that is seen, empty if there is none."""
+    value = attributes.get(oid)
+    if value is None:
+        return b""
+    nonce = value.octets(what)
+    if len(nonce) > MAX_NONCE_BYTES:
+        raise DecodeError(f"{what} is too long", offset=value.start)
+    return nonce
+
+
+def failure_of(attributes: Mapping[bytes, der.Node]) -> Failure:
+    code: FailInfo | int | None = None
+    if FAIL_INFO in attributes:
+        code = number_of(attributes, FAIL_INFO, "failInfo")
+        if code in tuple(FailInfo):  # Python 3.11 refuses to look for an int in an Enum
+            code = FailInfo(code)
+    text = None
+    if FAIL_INFO_TEXT in attributes:
+        text = attributes[FAIL_INFO_TEXT].text("failInfoText")[:MAX_FAIL_INFO_TEXT]
+    return Failure(fail_info=code, text=text)

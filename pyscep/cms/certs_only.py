@@ -1,0 +1,67 @@
+"""The degenerate SignedData that only carries certificates and CRLs (RFC 8894 section 3.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from pyscep.cms.signed_data import ID_DATA, ID_SIGNED_DATA, MAX_CERTIFICATES, MAX_TRAILING
+from pyscep.codec import der
+from pyscep.errors import DecodeError
+
+# ContentInfo 0, [0] 1, SignedData 2, certificates and crls 3, and each of them 4: not entered,
+# so that a CRL of a million entries costs no more than its length.
+_LEAF_DEPTH: Final = 4
+_HEAD: Final = der.integer(1) + der.set_of() + der.sequence(ID_DATA)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertsOnly:
+    """Certificates and CRLs in DER, in the order of appearance."""
+
+    certificates: tuple[bytes, ...] = field(default=(), repr=False)
+    crls: tuple[bytes, ...] = field(default=(), repr=False)
+
+
+def build_certs_only(certificates: Iterable[bytes] = (), crls: Iterable[bytes] = ()) -> bytes:
+    """A certificates-only ContentInfo in DER; both SETs are sorted, and left out if empty."""
+    bag = b"".join(sorted(certificates))
+    lists = b"".join(sorted(crls))
+    body = _HEAD
+    if bag:
+        body += der.context(0, bag)
+    if lists:
+        body += der.context(1, lists)
+    return der.sequence(ID_SIGNED_DATA, der.context(0, der.tlv(der.SEQUENCE, body + der.set_of())))
+
+
+def read_certs_only(data: bytes) -> CertsOnly:
+    """Read a certificates-only SignedData, with or without ContentInfo, in BER.
+
+    Signed variants and other versions are read too; no signature is looked at.
+
+    Raises:
+        DecodeError: it is not one.
+    """
+    root = der.read(data, leaf_depth=_LEAF_DEPTH, max_trailing=MAX_TRAILING)
+    fields = root.fields(der.SEQUENCE, 2, "SignedData")
+    if fields[0].tag == der.OID:
+        if fields[0].raw != ID_SIGNED_DATA:
+            raise DecodeError("the content type is not signedData", offset=fields[0].start)
+        fields = fields[1].fields(0xA0, 1, "content")[0].fields(der.SEQUENCE, 3, "SignedData")
+    elif len(fields) < 3:
+        raise DecodeError("SignedData is too short", offset=root.start)
+    certificates: list[der.Node] = []
+    crls: list[der.Node] = []
+    for part in fields[3:]:
+        if part.tag == 0xA0:
+            certificates = part.children()
+        elif part.tag == 0xA1:
+            crls = part.children()
+    if len(certificates) > MAX_CERTIFICATES:
+        raise DecodeError("too many certificates", offset=root.start)
+    return CertsOnly(
+        certificates=tuple(node.raw for node in certificates if node.tag == der.SEQUENCE),
+        crls=tuple(node.raw for node in crls if node.tag == der.SEQUENCE),
+    )

@@ -1,0 +1,239 @@
+"""EnvelopedData with RSA key transport (RFC 5652 section 6), as pkcsPKIEnvelopes use it.
+
+Opening is where an attacker asks questions. A wrong recipient key, a wrong key length and
+wrong padding all take the same way (RFC 3218): a random key stands in, the whole content is
+decrypted, and one flag at the end says that it was not sound.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from pyscep.cms.algorithms import (
+    CIPHERS,
+    AlgorithmPolicy,
+    Algorithms,
+    ContentCipher,
+    KeyTransport,
+    cipher_from,
+    key_transport_from,
+)
+from pyscep.cms.signed_data import ID_DATA, find_certificate
+from pyscep.codec import der
+from pyscep.errors import AlgorithmError, DecodeError, DecryptionError
+from pyscep.identity import Identity, RawCertificate
+
+ID_ENVELOPED_DATA: Final = der.oid("1.2.840.113549.1.7.3")
+ID_ENCRYPTED_DATA: Final = der.oid("1.2.840.113549.1.7.6")
+MAX_RECIPIENTS: Final = 16
+
+TokenBytes = Callable[[int], bytes]
+"""A cryptographic random source: so many bytes, such as secrets.token_bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipient:
+    """One KeyTransRecipientInfo as received."""
+
+    version: int
+    rid: der.Node
+    key_encryption_algorithm: der.Node
+    encrypted_key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvelopedData:
+    """An EnvelopedData as received."""
+
+    version: int
+    recipients: tuple[Recipient, ...]
+    """Those by key transport; other kinds are passed over (RFC 5652 section 6.2)."""
+    recipient_count: int
+    content_type: bytes
+    content_algorithm: der.Node
+    encrypted_node: der.Node
+
+    @property
+    def encrypted_content(self) -> bytes:
+        return self.encrypted_node.octets("encryptedContent", tag=0x80)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenedEnvelope:
+    """The plaintext of an envelope, and whether it can be one."""
+
+    plaintext: bytes = field(repr=False)
+    sound: bool
+    """False: nothing of ``plaintext`` means anything. Judge it last, after all else."""
+    cipher: str
+    key_transport: KeyTransport
+    recipient: Identity
+
+
+def read_enveloped_data(data: bytes) -> EnvelopedData:
+    """Read a ContentInfo with EnvelopedData, in BER; nothing is decrypted.
+
+    Raises:
+        DecodeError: it is not one.
+    """
+    info = der.read(data).fields(der.SEQUENCE, 2, "ContentInfo")
+    if info[0].raw != ID_ENVELOPED_DATA:
+        raise DecodeError("the content is not envelopedData", offset=info[0].start)
+    node = info[1].fields(0xA0, 1, "content")[0]
+    fields = node.fields(der.SEQUENCE, 3, "EnvelopedData")
+    rest = fields[1:]
+    if rest[0].tag == 0xA0:  # originatorInfo
+        rest = rest[1:]
+    if len(rest) < 2:
+        raise DecodeError("EnvelopedData is too short", offset=node.start)
+    infos = rest[0].fields(der.SET, 1, "recipientInfos")
+    if len(infos) > MAX_RECIPIENTS:
+        raise DecodeError("too many recipients", offset=rest[0].start)
+    content = rest[1].fields(der.SEQUENCE, 3, "encryptedContentInfo")
+    return EnvelopedData(
+        version=fields[0].integer("EnvelopedData.version"),
+        recipients=tuple(_recipient(info) for info in infos if info.tag == der.SEQUENCE),
+        recipient_count=len(infos),
+        content_type=content[0].expect(der.OID, "contentType").raw,
+        content_algorithm=content[1],
+        encrypted_node=content[2],
+    )
+
+
+def _recipient(node: der.Node) -> Recipient:
+    fields = node.fields(der.SEQUENCE, 4, "KeyTransRecipientInfo")
+    return Recipient(
+        version=fields[0].integer("KeyTransRecipientInfo.version"),
+        rid=fields[1],
+        key_encryption_algorithm=fields[2],
+        encrypted_key=fields[3].octets("encryptedKey"),
+    )
+
+
+def decrypt(
+    envelope: EnvelopedData,
+    identities: Sequence[Identity],
+    policy: AlgorithmPolicy,
+    *,
+    token_bytes: TokenBytes,
+) -> OpenedEnvelope:
+    """Open an envelope with the identity that its first fitting recipient names.
+
+    Keys are never tried in turn.
+
+    Raises:
+        AlgorithmError: an algorithm that is unknown or that the policy refuses; all of this
+            stands in the clear.
+        DecryptionError: no recipient is ours, or the ciphertext has an impossible length.
+    """
+    # One known peer calls the content encryptedData; the bytes are the same.
+    if envelope.content_type not in (ID_DATA, ID_ENCRYPTED_DATA):
+        raise DecodeError("the encrypted content type is not id-data")
+    cipher, iv = cipher_from(envelope.content_algorithm)
+    policy.require_cipher(cipher.name)
+    recipient, identity = _ours(envelope, identities)
+    transport = key_transport_from(recipient.key_encryption_algorithm)
+    policy.require_key_transport(transport.name)
+    ciphertext = envelope.encrypted_content
+    if not ciphertext or len(ciphertext) % cipher.block_size:
+        raise DecryptionError("the ciphertext is not whole blocks")
+    key = _content_key(recipient, identity, transport, cipher, token_bytes)
+    decryptor = cipher.decryptor(key, iv)
+    padded = decryptor.update(ciphertext) + decryptor.finalize()
+    plaintext, sound = _unpad(padded, cipher.block_size)
+    return OpenedEnvelope(
+        plaintext=plaintext,
+        sound=sound,
+        cipher=cipher.name,
+        key_transport=transport,
+        recipient=identity,
+    )
+
+
+def _ours(envelope: EnvelopedData, identities: Sequence[Identity]) -> tuple[Recipient, Identity]:
+    for recipient in envelope.recipients:
+        found = find_certificate(recipient.rid, [identity.raw for identity in identities])
+        if found is not None:
+            return recipient, next(one for one in identities if one.raw is found)
+    raise DecryptionError("no recipient of the envelope is ours")
+
+
+def _content_key(
+    recipient: Recipient,
+    identity: Identity,
+    transport: KeyTransport,
+    cipher: ContentCipher,
+    token_bytes: TokenBytes,
+) -> bytes:
+    """The content-encryption key, or a random one in its place (RFC 3218)."""
+    substitute = token_bytes(cipher.key_size)
+    try:
+        key: bytes = identity.private_key.decrypt(recipient.encrypted_key, transport.padding())
+    except Exception:  # a token's own errors must look like any other wrong ciphertext
+        key = b""
+    return key if len(key) == cipher.key_size else substitute
+
+
+def _unpad(padded: bytes, block_size: int) -> tuple[bytes, bool]:
+    """Take PKCS padding off without an early exit."""
+    count = padded[-1]
+    sane = 1 <= count <= block_size
+    count = count if sane else block_size
+    expected = bytes((count,)) * count
+    sound = sane & hmac.compare_digest(padded[-count:], expected)
+    return (padded[:-count] if sound else padded), sound
+
+
+def encrypt(
+    content: bytes,
+    recipient: RawCertificate,
+    algorithms: Algorithms,
+    *,
+    token_bytes: TokenBytes,
+) -> bytes:
+    """Make a ContentInfo with EnvelopedData for one recipient, in DER.
+
+    Raises:
+        AlgorithmError: the recipient's key can't encrypt.
+    """
+    key = recipient.public_key
+    if not isinstance(key, rsa.RSAPublicKey):
+        raise AlgorithmError("the recipient's key can't encrypt: an RSA key is needed")
+    cipher = CIPHERS[algorithms.cipher]
+    transport = KeyTransport(
+        algorithms.key_transport, algorithms.oaep_digest, algorithms.oaep_mgf_digest
+    )
+    content_key = token_bytes(cipher.key_size)
+    iv = token_bytes(cipher.block_size)
+    missing = cipher.block_size - len(content) % cipher.block_size
+    encryptor = cipher.encryptor(content_key, iv)
+    ciphertext = encryptor.update(content + bytes((missing,)) * missing) + encryptor.finalize()
+    recipient_info = der.sequence(
+        _VERSION_0,
+        recipient.issuer_and_serial_der,
+        transport.identifier(),
+        der.octet_string(key.encrypt(content_key, transport.padding())),
+    )
+    return der.sequence(
+        ID_ENVELOPED_DATA,
+        der.context(
+            0,
+            der.sequence(
+                _VERSION_0,
+                der.set_of(recipient_info),
+                der.sequence(
+                    ID_DATA,
+                    der.sequence(cipher.oid, der.octet_string(iv)),
+                    der.context(0, ciphertext, constructed=False),
+                ),
+            ),
+        ),
+    )
+
+
+_VERSION_0: Final = der.integer(0)

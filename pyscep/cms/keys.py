@@ -1,0 +1,85 @@
+"""Which public keys are worked with, decided before any operation is done with them.
+
+An RSA operation costs what its sender chose: a 16384-bit modulus or a large exponent is
+work for the asking, and a weak modulus gives certificates to whoever factors it.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+from pyscep.errors import AlgorithmError
+
+_CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
+_MIN_EXPONENT: Final = 65537
+_MAX_EXPONENT: Final = 1 << 32
+_FERMAT_ROUNDS: Final = 100
+_SMALL_PRIMES: Final = math.prod(
+    n for n in range(3, 752, 2) if all(n % d for d in range(3, math.isqrt(n) + 1, 2))
+)
+_SIEVES: Final = (64, 63, 65, 11, 17, 19)
+
+
+def check_public_key(key: PublicKeyTypes, *, min_rsa_bits: int, max_rsa_bits: int) -> None:
+    """Refuse a key that is too weak, too dear to work with, or of an unknown kind.
+
+    Args:
+        min_rsa_bits, max_rsa_bits: bounds of an RSA modulus, in bits.
+
+    Raises:
+        AlgorithmError: says which rule the key breaks.
+    """
+    if isinstance(key, rsa.RSAPublicKey):
+        bits = key.key_size
+        if not min_rsa_bits <= bits <= max_rsa_bits:
+            raise AlgorithmError(
+                f"an RSA key of {bits} bits; {min_rsa_bits} to {max_rsa_bits} are accepted"
+            )
+        numbers = key.public_numbers()
+        if not _MIN_EXPONENT <= numbers.e < _MAX_EXPONENT or not numbers.e & 1:
+            raise AlgorithmError("an RSA key with a public exponent out of bounds")
+        if not numbers.n & 1 or math.gcd(numbers.n, _SMALL_PRIMES) != 1:
+            raise AlgorithmError("an RSA modulus with a small factor")
+        if _has_close_factors(numbers.n):
+            raise AlgorithmError("an RSA modulus whose factors are close to each other")
+    elif isinstance(key, ec.EllipticCurvePublicKey):
+        if key.curve.name not in _CURVES:
+            raise AlgorithmError(f"the curve {key.curve.name} is not accepted")
+    elif not isinstance(key, ed25519.Ed25519PublicKey):
+        raise AlgorithmError(f"keys of the kind {type(key).__name__} are not accepted")
+
+
+def _has_close_factors(modulus: int) -> bool:
+    """Fermat's factoring, for a fixed number of rounds.
+
+    Round k asks whether (root + k)^2 - modulus is a square. Small sieves leave about one
+    of the hundred rounds to ask it with large numbers.
+    """
+    root = math.isqrt(modulus)
+    if root * root == modulus:
+        return True
+    root += 1
+    rounds = (1 << _FERMAT_ROUNDS) - 1
+    for sieve in _SIEVES:
+        rounds &= _possible_rounds(root % sieve, modulus % sieve, sieve)
+    while rounds:
+        k = rounds.bit_length() - 1
+        rest = (root + k) ** 2 - modulus
+        if math.isqrt(rest) ** 2 == rest:
+            return True
+        rounds ^= 1 << k
+    return False
+
+
+@functools.cache
+def _possible_rounds(root: int, modulus: int, sieve: int) -> int:
+    """A bit for each round whose difference is a square modulo ``sieve``."""
+    squares = {n * n % sieve for n in range(sieve)}
+    return sum(
+        1 << k for k in range(_FERMAT_ROUNDS) if ((root + k) ** 2 - modulus) % sieve in squares
+    )

@@ -1,0 +1,131 @@
+"""What a client knows while it talks to one server, and how it judges the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from pyscep import trust
+from pyscep.cms.algorithms import AlgorithmPolicy, Algorithms
+from pyscep.cms.certs_only import CertsOnly
+from pyscep.errors import DecodeError, SignatureError, TransportError
+from pyscep.http import HttpResponse
+from pyscep.identity import Identity, RawCertificate
+from pyscep.messages import Success
+from pyscep.pkcs10 import CertificateRequest
+
+_SELF_SIGNED_DAYS: Final = 7
+_CLOCK_SKEW: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """What one request needs to know of its server, and who signs it."""
+
+    ca: RawCertificate
+    recipient: RawCertificate
+    signers: tuple[RawCertificate, ...]
+    authorities: tuple[RawCertificate, ...]
+    algorithms: Algorithms
+    post: bool
+    identity: Identity = field(repr=False)
+
+
+def self_signed(
+    key: Any, csr: CertificateRequest, *, now: datetime, token_bytes: Callable[[int], bytes]
+) -> Identity:
+    """The certificate that signs a first request (RFC 8894 section 2.3)."""
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=True,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    subject = csr.subject_name
+    serial = int.from_bytes(b"\x01" + token_bytes(15), "big")
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(serial)
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + timedelta(days=_SELF_SIGNED_DAYS))
+        .add_extension(usage, critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return Identity(certificate, key)
+
+
+def require_rsa(key: Any) -> None:
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise ValueError("the key must be RSA: SCEP encrypts the reply to it")
+
+
+def body_of(response: HttpResponse, limit: int) -> bytes:
+    """The body of a good answer.
+
+    Raises:
+        TransportError: another status, HTML, or too long.
+    """
+    if response.status != 200:
+        text = response.body[:200].decode("utf-8", "replace").strip()
+        said = f": {ascii(text)}" if text and response.media_type != "text/html" else ""
+        raise TransportError(
+            f"the server answered HTTP {response.status}{said}",
+            status=response.status,
+            retry_after=_seconds(response.header("retry-after")),
+        )
+    if response.media_type == "text/html":
+        raise TransportError("the server answered with a web page: is the URL right?", status=200)
+    if len(response.body) > limit:
+        raise TransportError(f"the answer is longer than {limit} bytes", status=200)
+    return response.body
+
+
+def _seconds(text: str | None) -> float | None:
+    whole = text is not None and text.isascii() and text.isdigit() and len(text) < 10
+    return float(text) if text is not None and whole else None
+
+
+def issued_certificates(
+    found: CertsOnly, session: Session, spki: bytes, policy: AlgorithmPolicy
+) -> Success:
+    """The one certificate for our key, signed by the CA, then whatever came along."""
+    certificates = [RawCertificate(one) for one in dict.fromkeys(found.certificates)]
+    ours = [one for one in certificates if one.spki == spki]
+    if len(ours) != 1:
+        raise DecodeError(
+            f"{len(ours)} certificates for our key among {len(certificates)} in the reply"
+        )
+    verify_issued(ours[0], session, found, policy)
+    rest = (one.certificate for one in certificates if one is not ours[0])
+    return Success(certificates=(ours[0].certificate, *rest))
+
+
+def verify_issued(
+    certificate: RawCertificate, session: Session, found: CertsOnly, policy: AlgorithmPolicy
+) -> None:
+    """Check that one of the server's CAs signed, directly or through one in the reply."""
+    authorities = list(session.authorities)
+    for one in map(RawCertificate, found.certificates):
+        issuer = next((ca for ca in authorities if trust.may_issue(ca, one)), None)
+        if issuer is not None and one != certificate and trust.is_ca(one.certificate):
+            trust.verify_issued_by(one, issuer, policy)
+            authorities.append(one)
+    for authority in authorities:
+        if trust.may_issue(authority, certificate):
+            trust.verify_issued_by(certificate, authority, policy)
+            return
+    raise SignatureError("the issued certificate is not from the CA that was pinned")

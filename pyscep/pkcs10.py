@@ -1,0 +1,220 @@
+"""Certificate signing requests with a challengePassword (PKCS #10, RFC 2986)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from pyscep.cms import signatures
+from pyscep.cms.algorithms import DIGESTS, AlgorithmPolicy
+from pyscep.cms.keys import check_public_key
+from pyscep.codec import der
+from pyscep.errors import DecodeError
+from pyscep.identity import X509_FAULTS, public_key_der
+
+CHALLENGE_PASSWORD: Final = der.oid("1.2.840.113549.1.9.7")
+EXTENSION_REQUEST: Final = der.oid("1.2.840.113549.1.9.14")
+MAX_CHALLENGE_BYTES: Final = 32 * 1024
+"""Intune's challenges have 4 to 24 KiB."""
+_BOOLEAN_TRUE: Final = b"\x01\x01\xff"
+
+
+class CertificateRequest:
+    """A CertificationRequest, read but not verified until ``verify`` says so.
+
+    Args:
+        data: one CertificationRequest in DER.
+
+    Raises:
+        DecodeError: it is not one, or has more than one challengePassword.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        root = der.read(data)
+        info = root.fields(der.SEQUENCE, 3, "CertificationRequest")[0]
+        fields = info.fields(der.SEQUENCE, 3, "CertificationRequestInfo")
+        self.der = root.raw
+        self._root = root
+        self.subject = fields[1].expect(der.SEQUENCE, "subject").raw
+        """The subject Name, DER."""
+        self.spki = fields[2].expect(der.SEQUENCE, "subjectPKInfo").raw
+        """The SubjectPublicKeyInfo, DER."""
+        self.challenge_password: str | None = None
+        """A secret: not in the repr, and not for logs."""
+        self.challenge_tag: str | None = None
+        """The ASN.1 type that the challengePassword came in, such as ``UTF8String``."""
+        for part in fields[3:]:
+            if part.tag == 0xA0:
+                self._read_attributes(part)
+        # The tolerant index must not make a CSR valid that a strict reader refuses.
+        try:
+            self.certificate_request = x509.load_der_x509_csr(self.der)
+        except X509_FAULTS as error:
+            raise DecodeError(f"CSR: {error}") from error
+
+    def _read_attributes(self, attributes: der.Node) -> None:
+        for attribute in attributes.children():
+            oid, values = attribute.fields(der.SEQUENCE, 2, "Attribute")[:2]
+            if oid.raw != CHALLENGE_PASSWORD:
+                continue
+            members = values.fields(der.SET, 1, "challengePassword")
+            if len(members) != 1 or self.challenge_tag is not None:
+                raise DecodeError("more than one challengePassword", offset=attribute.start)
+            if len(members[0].value) > MAX_CHALLENGE_BYTES:
+                raise DecodeError("challengePassword is too long", offset=attribute.start)
+            self.challenge_password = members[0].text("challengePassword")
+            self.challenge_tag = der.STRING_NAMES[members[0].tag]
+
+    @cached_property
+    def public_key(self) -> PublicKeyTypes:
+        """The key to certify, loaded once.
+
+        Raises:
+            DecodeError: malformed, or of an unknown kind.
+        """
+        try:
+            return load_der_public_key(self.spki)
+        except X509_FAULTS as error:
+            raise DecodeError(f"public key of the CSR: {error}") from error
+
+    @cached_property
+    def extensions(self) -> x509.Extensions:
+        """The extensions that are asked for.
+
+        Raises:
+            DecodeError: malformed.
+        """
+        try:
+            return self.certificate_request.extensions
+        except X509_FAULTS as error:
+            raise DecodeError(f"extensions of the CSR: {error}") from error
+
+    @property
+    def subject_name(self) -> x509.Name:
+        """The subject in cryptography's form.
+
+        Raises:
+            DecodeError: a value is outside its string type.
+        """
+        try:
+            return self.certificate_request.subject
+        except X509_FAULTS as error:
+            raise DecodeError(f"subject of the CSR: {error}") from error
+
+    def adopt_key(self, spki: bytes, key: PublicKeyTypes) -> bool:
+        """Use a key object that is loaded already, if it is the same key.
+
+        A public key costs more the first time it is used; a device signs its first message
+        with the key it asks a certificate for.
+        """
+        if spki != self.spki:
+            return False
+        self.__dict__["public_key"] = key
+        return True
+
+    def verify(self, policy: AlgorithmPolicy, *, key_checked: bool = False) -> None:
+        """Check the key against the policy and the CSR's own signature.
+
+        Args:
+            key_checked: the key has passed ``check_public_key`` already.
+
+        Raises:
+            AlgorithmError: a key or an algorithm that the policy refuses.
+            SignatureError: the signature is wrong.
+        """
+        key = self.public_key
+        if not key_checked:
+            check_public_key(
+                key, min_rsa_bits=policy.min_rsa_bits, max_rsa_bits=policy.max_rsa_bits
+            )
+        signatures.verify_structure(self._root, key, policy.digests)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CertificateRequest) and self.der == other.der
+
+    def __hash__(self) -> int:
+        return hash(self.der)
+
+    def __repr__(self) -> str:
+        return f"<CertificateRequest of {len(self.der)} bytes>"
+
+
+def read(data: bytes) -> CertificateRequest:
+    """Read a CSR in DER.
+
+    Raises:
+        DecodeError: it is not one.
+    """
+    return CertificateRequest(data)
+
+
+def create(
+    key: Any,
+    subject: x509.Name | str,
+    *,
+    challenge_password: str | None = None,
+    sans: Iterable[x509.GeneralName] = (),
+    extensions: Iterable[tuple[x509.ExtensionType, bool]] = (),
+    digest: str = "sha256",
+) -> CertificateRequest:
+    """Make a signed CSR.
+
+    The challengePassword is a PrintableString where its characters allow it, as Windows and
+    NDES want, and a UTF8String otherwise.
+
+    Args:
+        key: the private key to certify.
+        subject: a Name, or its RFC 4514 text such as ``CN=printer-7,O=Example``.
+        challenge_password: the secret that authorises the request.
+        sans: names for the subjectAltName extension.
+        extensions: further extensions to ask for, each with its criticality.
+        digest: of the CSR's signature.
+
+    Raises:
+        ValueError: an RFC 4514 text that is none; an unknown digest.
+        TypeError: the key can't sign.
+    """
+    if isinstance(subject, str):
+        subject = x509.Name.from_rfc4514_string(subject)
+    if digest not in DIGESTS:
+        raise ValueError(f"unknown digest {digest!r}")
+    hash_algorithm = DIGESTS[digest]
+    wanted = list(extensions)
+    names = list(sans)
+    if names:
+        wanted.insert(0, (x509.SubjectAlternativeName(names), False))
+    attributes = []
+    if challenge_password is not None:
+        printable = der.is_printable(challenge_password)
+        tag = der.PRINTABLE_STRING if printable else der.UTF8_STRING
+        value = der.string(tag, challenge_password)
+        attributes.append(der.sequence(CHALLENGE_PASSWORD, der.set_of(value)))
+    if wanted:
+        encoded = der.sequence(*(_extension(kind, critical) for kind, critical in wanted))
+        attributes.append(der.sequence(EXTENSION_REQUEST, der.set_of(encoded)))
+    info = der.sequence(
+        der.integer(0),
+        subject.public_bytes(),
+        public_key_der(key.public_key()),
+        der.context(0, *sorted(attributes)),
+    )
+    return CertificateRequest(
+        der.sequence(
+            info,
+            signatures.identifier_for(key, hash_algorithm, combined=True),
+            der.bit_string(signatures.sign(key, hash_algorithm, info)),
+        )
+    )
+
+
+def _extension(extension: x509.ExtensionType, critical: bool) -> bytes:
+    return der.sequence(
+        der.oid(extension.oid.dotted_string),
+        _BOOLEAN_TRUE if critical else b"",
+        der.octet_string(extension.public_bytes()),
+    )

@@ -1,0 +1,291 @@
+"""Which certificates of a GetCACert answer a client believes, and for what.
+
+RFC 8894 section 2.2 and 4.2. The answer is not authenticated: everything hangs on one
+certificate that the caller pinned, and on what that certificate signed.
+"""
+
+from __future__ import annotations
+
+import binascii
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from pyscep.cms import signatures
+from pyscep.cms.algorithms import AlgorithmPolicy
+from pyscep.cms.certs_only import read_certs_only
+from pyscep.cms.keys import check_public_key
+from pyscep.cms.signed_data import MAX_CERTIFICATES
+from pyscep.codec import der
+from pyscep.errors import DecodeError, ProtocolError, SignatureError
+from pyscep.identity import X509_FAULTS, RawCertificate
+
+_CERTIFICATE_REQUEST_AGENT: Final = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.1")
+_CMC_RA: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")
+_CMC_CA: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.27")
+_RA_PURPOSES: Final = frozenset({_CERTIFICATE_REQUEST_AGENT, _CMC_RA, _CMC_CA})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaCertificates:
+    """A server's certificates, verified, each with its part."""
+
+    ca: x509.Certificate
+    """Issues certificates."""
+    recipient: x509.Certificate
+    """Requests are encrypted to it: the RA for encryption, or the CA."""
+    signers: tuple[x509.Certificate, ...]
+    """Replies may be signed by these."""
+    certificates: tuple[x509.Certificate, ...]
+    """All that are trusted: the CA, its chain, its RAs."""
+    ignored: tuple[x509.Certificate, ...] = ()
+    """Sent by the server, but not signed by anything that is trusted."""
+
+
+def parse_ca_certificates(body: bytes) -> tuple[RawCertificate, ...]:
+    """Read the body of a GetCACert answer by what it is, not by its media type.
+
+    One certificate in DER or PEM, or a certificates-only SignedData.
+
+    Raises:
+        DecodeError: it is none of these, or holds no certificate.
+    """
+    text = body.strip()
+    if text.startswith(b"-----BEGIN CERTIFICATE-----"):
+        try:
+            certificates = x509.load_pem_x509_certificates(text)
+        except X509_FAULTS as error:
+            raise DecodeError(f"the CA certificate: {error}") from error
+        if len(certificates) > MAX_CERTIFICATES:
+            raise DecodeError("too many certificates")
+        return tuple(RawCertificate.from_certificate(one) for one in certificates)
+    root = der.read(body, leaf_depth=2, max_trailing=8)
+    first = root.fields(der.SEQUENCE, 2, "the CA certificate")[0]
+    # A Certificate starts with a SEQUENCE, a ContentInfo with its type.
+    if first.tag != der.OID:
+        return (RawCertificate(root.raw),)
+    bag = read_certs_only(body).certificates
+    if not bag:
+        raise DecodeError("the server sent no CA certificate")
+    return tuple(RawCertificate(one) for one in bag)
+
+
+def parse_fingerprint(text: str) -> bytes:
+    """``sha256:<64 hex digits>``, with or without prefix, colons and spaces.
+
+    Raises:
+        ValueError: another length: MD5 and SHA-1 fingerprints are not taken.
+    """
+    digits = text.strip().lower().removeprefix("sha256:").removeprefix("sha-256:")
+    digits = digits.replace(":", "").replace(" ", "")
+    try:
+        fingerprint = binascii.unhexlify(digits)
+    except ValueError:
+        fingerprint = b""
+    if len(fingerprint) != 32:
+        raise ValueError(
+            "a CA fingerprint is SHA-256 over the certificate: 64 hex digits, as printed by "
+            "openssl x509 -noout -fingerprint -sha256"
+        )
+    return fingerprint
+
+
+def find_pinned(certificates: Sequence[RawCertificate], fingerprint: bytes) -> RawCertificate:
+    """The certificate with that SHA-256 fingerprint.
+
+    Raises:
+        SignatureError: none has it.
+    """
+    for one in certificates:
+        if hmac.compare_digest(one.sha256, fingerprint):
+            return one
+    seen = ", ".join(one.sha256.hex() for one in certificates)
+    raise SignatureError(
+        f"no certificate of the server has the pinned fingerprint; the server sent {seen}"
+    )
+
+
+def roots_of(certificates: Sequence[RawCertificate]) -> tuple[RawCertificate, ...]:
+    """What trust on first use starts from: the topmost CA certificates that were sent."""
+    issuers = [one for one in certificates if is_ca(one.certificate)]
+    tops = [
+        one
+        for one in issuers
+        if one.is_self_issued or one.issuer not in {other.subject for other in issuers}
+    ]
+    if not tops:
+        raise ProtocolError("the server sent no CA certificate, only others")
+    return tuple(tops)
+
+
+def select(
+    certificates: Sequence[RawCertificate],
+    anchors: Sequence[RawCertificate],
+    policy: AlgorithmPolicy,
+    *,
+    now: datetime,
+    check_key_usage: bool,
+) -> CaCertificates:
+    """Verify a server's certificates against the anchors, and give each its part.
+
+    Raises:
+        ProtocolError: nothing fits, or a certificate is expired.
+        SignatureError: a certificate claims an issuer that did not sign it.
+    """
+    trusted = list(anchors)
+    waiting = [one for one in certificates if one not in trusted]
+    for anchor in anchors:
+        check_validity(anchor.certificate, now)
+    progress = True
+    while progress and waiting:
+        progress = False
+        for one in list(waiting):
+            issuer = next((ca for ca in trusted if may_issue(ca, one)), None)
+            if issuer is None or one.is_self_issued:
+                continue
+            verify_issued_by(one, issuer, policy)
+            check_validity(one.certificate, now)
+            trusted.append(one)
+            waiting.remove(one)
+            progress = True
+    authorities = [one for one in trusted if is_ca(one.certificate)]
+    if not authorities:
+        raise ProtocolError("the pinned certificate is not a CA's")
+    agents = [one for one in trusted if is_registration_authority(one.certificate)]
+    issuing = _issuing_ca(authorities, agents)
+    signers = [one for one in agents if allows(one.certificate, "digital_signature")]
+    return CaCertificates(
+        ca=issuing.certificate,
+        recipient=_recipient(agents, issuing, check_key_usage=check_key_usage).certificate,
+        signers=tuple(one.certificate for one in (*signers, *authorities)),
+        certificates=tuple(one.certificate for one in (*authorities, *agents)),
+        ignored=tuple(one.certificate for one in waiting),
+    )
+
+
+def _issuing_ca(authorities: list[RawCertificate], agents: list[RawCertificate]) -> RawCertificate:
+    """The CA that issued the RA certificates, or the lowest one."""
+    for agent in agents:
+        for authority in authorities:
+            if authority.subject == agent.issuer:
+                return authority
+    issuers = {one.issuer for one in authorities if not one.is_self_issued}
+    lowest = [one for one in authorities if one.subject not in issuers]
+    return (lowest or authorities)[0]
+
+
+def _recipient(
+    agents: list[RawCertificate], issuing: RawCertificate, *, check_key_usage: bool
+) -> RawCertificate:
+    """RA with keyEncipherment, RA with dataEncipherment, CA: the first that there is."""
+    able = [one for one in agents if isinstance(one.public_key, rsa.RSAPublicKey)]
+    for usage in ("key_encipherment", "data_encipherment"):
+        for one in able:
+            if allows(one.certificate, usage):
+                return one
+    if check_key_usage and not allows(issuing.certificate, "key_encipherment"):
+        raise ProtocolError(
+            "no certificate of the server may encrypt: none has the key usage "
+            "keyEncipherment; check_key_usage=False overlooks that, and so does the policy 'legacy'"
+        )
+    return issuing
+
+
+# --- single certificates --------------------------------------------------------------
+
+
+def is_ca(certificate: x509.Certificate) -> bool:
+    """basicConstraints says CA; version 1 certificates never do."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, *X509_FAULTS):
+        return False
+
+
+def is_registration_authority(certificate: x509.Certificate) -> bool:
+    """A certificate that may act for the CA.
+
+    Devices have certificates of the same CA, and the answer that this one came in is not
+    authenticated: a certificate for clientAuth or other purposes of devices is not an RA's
+    unless it also names a purpose of RAs.
+    """
+    if is_ca(certificate):
+        return False
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return True
+    except X509_FAULTS:
+        return False
+    purposes = set(usage)
+    return bool(purposes & _RA_PURPOSES) or ExtendedKeyUsageOID.CLIENT_AUTH not in purposes
+
+
+def allows(certificate: x509.Certificate, usage: str) -> bool:
+    """The keyUsage extension has that bit, or there is no such extension."""
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.KeyUsage)
+    except x509.ExtensionNotFound:
+        return True
+    except X509_FAULTS:
+        return False
+    return bool(getattr(extension.value, usage))
+
+
+def check_validity(certificate: x509.Certificate, now: datetime) -> None:
+    """Raise ProtocolError for a certificate that is not valid now."""
+    try:
+        start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except ValueError as error:
+        raise DecodeError(f"validity of a certificate: {error}") from error
+    if not start <= now <= end:
+        raise ProtocolError(
+            f"a certificate of the server is not valid now: valid from "
+            f"{start:%Y-%m-%d} to {end:%Y-%m-%d}"
+        )
+
+
+def may_issue(issuer: RawCertificate, certificate: RawCertificate) -> bool:
+    """The names fit and the issuer is a CA; says nothing about the signature."""
+    return issuer.subject == certificate.issuer and is_ca(issuer.certificate)
+
+
+def verify_issued_by(
+    certificate: RawCertificate, issuer: RawCertificate, policy: AlgorithmPolicy
+) -> None:
+    """Check the signature of a certificate with its issuer's key.
+
+    Raises:
+        SignatureError: it does not verify.
+        AlgorithmError: an algorithm or key that the policy refuses.
+    """
+    _verify_structure(certificate.der, issuer, policy)
+
+
+def verify_crl(crl: bytes, issuer: RawCertificate, policy: AlgorithmPolicy) -> None:
+    """Check issuer name and signature of a CRL of any length.
+
+    Raises:
+        SignatureError: another issuer's, or the signature does not verify.
+    """
+    root = der.read(crl, leaf_depth=2)
+    fields = root.fields(der.SEQUENCE, 3, "CertificateList")[0].fields(
+        der.SEQUENCE, 3, "TBSCertList"
+    )
+    # version is optional, then come signature and issuer
+    issuer_field = fields[2] if fields[0].tag == der.INTEGER else fields[1]
+    if issuer_field.raw != issuer.subject:
+        raise SignatureError("the CRL is another issuer's")
+    _verify_structure(crl, issuer, policy)
+
+
+def _verify_structure(data: bytes, issuer: RawCertificate, policy: AlgorithmPolicy) -> None:
+    key = issuer.public_key
+    check_public_key(key, min_rsa_bits=policy.min_rsa_bits, max_rsa_bits=policy.max_ca_rsa_bits)
+    signatures.verify_structure(der.read(data, leaf_depth=2), key, policy.digests)
