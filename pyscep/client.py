@@ -19,12 +19,8 @@ from pyscep.capabilities import POST, Capabilities
 from pyscep.cms import signed_data
 from pyscep.cms.algorithms import MODERN, AlgorithmPolicy, Algorithms
 from pyscep.cms.certs_only import CertsOnly, read_certs_only
-from pyscep.enums import MessageType, Operation
-from pyscep.errors import (
-    DecodeError,
-    EnrollmentRefused,
-    TransportError,
-)
+from pyscep.enums import Operation
+from pyscep.errors import DecodeError, EnrollmentRefused, TransportError
 from pyscep.exchange import (
     Session,
     body_of,
@@ -74,7 +70,7 @@ class Client:
         method: how PKIOperation travels: ``auto`` (POST where announced), ``post``, ``get``.
         require_capabilities: keywords that the server is known to announce; a list without
             them is taken for an attack.
-        check_key_usage: insist that the certificate which is encrypted to allows it; None
+        check_key_usage: insist that the certificates which sign and decrypt may do so; None
             means yes, but not under the ``legacy`` policy (micromdm's scepserver 2.1.0 has a
             CA certificate without keyEncipherment).
         now, token_bytes: clock and randomness, for tests.
@@ -347,21 +343,7 @@ class Client:
         outcome = yield from self._exchange(session, message, transaction)
         if not isinstance(outcome, Pending):
             return issued_certificates(outcome, session, message.csr.spki, self.policy)
-        trusted = dict.fromkeys((session.ca, *session.authorities, *session.signers))
-        return PendingEnrollment(
-            url=self.url,
-            transaction_id=transaction.transaction_id,
-            message_type=MessageType(message.message_type),
-            spki=message.csr.spki,
-            subject=message.csr.subject,
-            signer=session.identity.raw.der,
-            recipient=session.recipient.der,
-            ca_certificates=tuple(one.der for one in trusted),
-            digest=session.algorithms.digest,
-            cipher=session.algorithms.cipher,
-            post=session.post,
-            requested_at=self._now(),
-        )
+        return session.pending(self.url, message, transaction, self._now())
 
     def _look_up(
         self,

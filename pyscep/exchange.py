@@ -14,11 +14,13 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pyscep import trust
 from pyscep.cms.algorithms import AlgorithmPolicy, Algorithms
 from pyscep.cms.certs_only import CertsOnly
+from pyscep.enums import MessageType
 from pyscep.errors import DecodeError, SignatureError, TransportError
 from pyscep.http import HttpResponse
 from pyscep.identity import Identity, RawCertificate
-from pyscep.messages import Success
+from pyscep.messages import PKCSReq, RenewalReq, Success
 from pyscep.pkcs10 import CertificateRequest
+from pyscep.transaction import PendingEnrollment, Transaction
 
 _SELF_SIGNED_DAYS: Final = 7
 _CLOCK_SKEW: Final = timedelta(days=1)
@@ -35,6 +37,26 @@ class Session:
     algorithms: Algorithms
     post: bool
     identity: Identity = field(repr=False)
+
+    def pending(
+        self, url: str, message: PKCSReq | RenewalReq, transaction: Transaction, now: datetime
+    ) -> PendingEnrollment:
+        """What to keep of a request that was answered with PENDING."""
+        trusted = dict.fromkeys((self.ca, *self.authorities, *self.signers))
+        return PendingEnrollment(
+            url=url,
+            transaction_id=transaction.transaction_id,
+            message_type=MessageType(message.message_type),
+            spki=message.csr.spki,
+            subject=message.csr.subject,
+            signer=self.identity.raw.der,
+            recipient=self.recipient.der,
+            ca_certificates=tuple(one.der for one in trusted),
+            digest=self.algorithms.digest,
+            cipher=self.algorithms.cipher,
+            post=self.post,
+            requested_at=now,
+        )
 
 
 def self_signed(
@@ -120,12 +142,9 @@ def verify_issued(
     """Check that one of the server's CAs signed, directly or through one in the reply."""
     authorities = list(session.authorities)
     for one in map(RawCertificate, found.certificates):
-        issuer = next((ca for ca in authorities if trust.may_issue(ca, one)), None)
-        if issuer is not None and one != certificate and trust.is_ca(one.certificate):
-            trust.verify_issued_by(one, issuer, policy)
+        if one == certificate or not trust.is_ca(one.certificate):
+            continue
+        if trust.verify_issued_by_any(one, authorities, policy):
             authorities.append(one)
-    for authority in authorities:
-        if trust.may_issue(authority, certificate):
-            trust.verify_issued_by(certificate, authority, policy)
-            return
-    raise SignatureError("the issued certificate is not from the CA that was pinned")
+    if not trust.verify_issued_by_any(certificate, authorities, policy):
+        raise SignatureError("the issued certificate is not from the CA that was pinned")

@@ -26,9 +26,29 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pyscep.codec import der
+from pyscep.codec.shapes import ShapeBuilder
 from pyscep.errors import DecodeError
 
 _SUBJECT_KEY_IDENTIFIER = der.oid("2.5.29.14")
+
+# What a certificate looks like as far as it is read here.
+_USUAL = (
+    ShapeBuilder()
+    .open(der.SEQUENCE)
+    .open(der.SEQUENCE)
+    .optional(0xA0, lambda shape: shape.pass_over())
+    .take(der.INTEGER, "serialNumber")
+    .pass_over()
+    .take(der.SEQUENCE, "issuer")
+    .pass_over()
+    .take(der.SEQUENCE, "subject")
+    .take(der.SEQUENCE, "subjectPublicKeyInfo")
+    .leave()
+    .pass_over()
+    .pass_over()
+    .close()
+    .build()
+)
 X509_FAULTS: Final = (
     ValueError,
     TypeError,
@@ -36,8 +56,12 @@ X509_FAULTS: Final = (
     x509.DuplicateExtension,
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
+    UserWarning,
 )
-"""What cryptography raises, at once or when a part is first looked at, for X.509 it refuses."""
+"""What cryptography raises, at once or when a part is first looked at, for X.509 it refuses.
+
+Of some certificates it only warns; where warnings are errors, it refuses those too.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +87,19 @@ class RawCertificate:
     """
 
     def __init__(self, data: bytes) -> None:
-        root = der.read(data)
-        self._init(root)
+        self._init(der.read(data))
 
     @classmethod
     def from_node(cls, node: der.Node) -> RawCertificate:
-        """A certificate that stands inside an indexed message."""
+        """A certificate that stands inside a message whose bounds have been checked."""
         self = cls.__new__(cls)
-        self._init(node)
+        data = node.raw
+        places = _USUAL.match(data, checked=True)
+        if places is None:
+            self._init(node)
+        else:
+            serial, issuer, subject, spki = (data[start:end] for start, _, end in places)
+            self._set(data, serial, issuer, subject, spki)
         return self
 
     @classmethod
@@ -78,21 +107,27 @@ class RawCertificate:
         return cls(certificate.public_bytes(Encoding.DER))
 
     def _init(self, node: der.Node) -> None:
-        self.der = node.raw
-        fields = node.expect(der.SEQUENCE, "Certificate").children()
-        if len(fields) != 3:
-            raise DecodeError("a Certificate has three parts", offset=node.start)
-        tbs = fields[0].expect(der.SEQUENCE, "TBSCertificate").children()
-        if tbs and tbs[0].tag == 0xA0:
-            tbs = tbs[1:]
+        tbs = _tbs_fields(node)
         if len(tbs) < 6:
             raise DecodeError("TBSCertificate is too short", offset=node.start)
-        self.serial_der = tbs[0].expect(der.INTEGER, "serialNumber").raw
-        self.issuer = tbs[2].expect(der.SEQUENCE, "issuer").raw
-        self.subject = tbs[4].expect(der.SEQUENCE, "subject").raw
-        spki = tbs[5].expect(der.SEQUENCE, "subjectPublicKeyInfo")
-        self.spki = spki.raw
-        self._extensions = next((part for part in tbs[6:] if part.tag == 0xA3), None)
+        self._set(
+            node.raw,
+            tbs[0].expect(der.INTEGER, "serialNumber").raw,
+            tbs[2].expect(der.SEQUENCE, "issuer").raw,
+            tbs[4].expect(der.SEQUENCE, "subject").raw,
+            tbs[5].expect(der.SEQUENCE, "subjectPublicKeyInfo").raw,
+        )
+
+    def _set(self, data: bytes, serial: bytes, issuer: bytes, subject: bytes, spki: bytes) -> None:
+        self.der = data
+        self.serial_der = serial
+        """The serialNumber, an INTEGER of any length, encoded."""
+        self.issuer = issuer
+        """The issuer Name, encoded."""
+        self.subject = subject
+        """The subject Name, encoded."""
+        self.spki = spki
+        """The SubjectPublicKeyInfo, encoded."""
 
     @cached_property
     def serial_number(self) -> int:
@@ -115,9 +150,11 @@ class RawCertificate:
     @cached_property
     def subject_key_identifier(self) -> bytes | None:
         """The subjectKeyIdentifier extension's value, if there is one."""
-        if self._extensions is None:
+        tbs = _tbs_fields(der.read(self.der))
+        extensions = next((part for part in tbs[6:] if part.tag == 0xA3), None)
+        if extensions is None:
             return None
-        for extension in self._extensions.fields(0xA3, 1, "extensions")[0].children():
+        for extension in extensions.fields(0xA3, 1, "extensions")[0].children():
             parts = extension.fields(der.SEQUENCE, 2, "Extension")
             if parts[0].raw == _SUBJECT_KEY_IDENTIFIER:
                 value = parts[-1].octets("extnValue")
@@ -163,6 +200,15 @@ class RawCertificate:
 
     def __repr__(self) -> str:
         return f"RawCertificate(sha256={self.sha256.hex()})"
+
+
+def _tbs_fields(node: der.Node) -> list[der.Node]:
+    """The fields of a TBSCertificate from serialNumber on."""
+    fields = node.expect(der.SEQUENCE, "Certificate").children()
+    if len(fields) != 3:
+        raise DecodeError("a Certificate has three parts", offset=node.start)
+    tbs = fields[0].expect(der.SEQUENCE, "TBSCertificate").children()
+    return tbs[1:] if tbs and tbs[0].tag == 0xA0 else tbs
 
 
 @dataclass(frozen=True)

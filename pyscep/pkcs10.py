@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from pyscep.cms import signatures
 from pyscep.cms.algorithms import DIGESTS, AlgorithmPolicy
 from pyscep.cms.keys import check_public_key
 from pyscep.codec import der
+from pyscep.codec.shapes import Place, ShapeBuilder
 from pyscep.errors import DecodeError
 from pyscep.identity import X509_FAULTS, public_key_der
 
@@ -21,6 +22,21 @@ CHALLENGE_PASSWORD: Final = der.oid("1.2.840.113549.1.9.7")
 EXTENSION_REQUEST: Final = der.oid("1.2.840.113549.1.9.14")
 MAX_CHALLENGE_BYTES: Final = 32 * 1024
 """Intune's challenges have 4 to 24 KiB."""
+
+_USUAL: Final = (
+    ShapeBuilder()
+    .open(der.SEQUENCE)
+    .take_open(der.SEQUENCE, "info")
+    .pass_over()
+    .take(der.SEQUENCE, "subject")
+    .take(der.SEQUENCE, "subjectPKInfo")
+    .take_optional(0xA0, "attributes")
+    .close()
+    .take(der.SEQUENCE, "signatureAlgorithm")
+    .take(der.BIT_STRING, "signature")
+    .close()
+    .build()
+)
 _BOOLEAN_TRUE: Final = b"\x01\x01\xff"
 
 
@@ -35,22 +51,25 @@ class CertificateRequest:
     """
 
     def __init__(self, data: bytes) -> None:
-        root = der.read(data)
-        info = root.fields(der.SEQUENCE, 3, "CertificationRequest")[0]
-        fields = info.fields(der.SEQUENCE, 3, "CertificationRequestInfo")
-        self.der = root.raw
-        self._root = root
-        self.subject = fields[1].expect(der.SEQUENCE, "subject").raw
+        der.check(data)
+        places = _USUAL.match(data, checked=True)
+        if places is None:
+            places = _any_form(data)
+        info, subject, spki, attributes, algorithm, signature = places
+        self.der = data
+        self._signed = data[info[0] : info[2]]
+        self._algorithm = der.Node.at(data, *algorithm)
+        self._signature = data[signature[1] : signature[2]]
+        self.subject = data[subject[0] : subject[2]]
         """The subject Name, DER."""
-        self.spki = fields[2].expect(der.SEQUENCE, "subjectPKInfo").raw
+        self.spki = data[spki[0] : spki[2]]
         """The SubjectPublicKeyInfo, DER."""
         self.challenge_password: str | None = None
         """A secret: not in the repr, and not for logs."""
         self.challenge_tag: str | None = None
         """The ASN.1 type that the challengePassword came in, such as ``UTF8String``."""
-        for part in fields[3:]:
-            if part.tag == 0xA0:
-                self._read_attributes(part)
+        if attributes[2]:
+            self._read_attributes(der.Node.at(data, *attributes))
         # The tolerant index must not make a CSR valid that a strict reader refuses.
         try:
             self.certificate_request = x509.load_der_x509_csr(self.der)
@@ -58,6 +77,11 @@ class CertificateRequest:
             raise DecodeError(f"CSR: {error}") from error
 
     def _read_attributes(self, attributes: der.Node) -> None:
+        usual = der.usual_attributes(attributes)
+        if usual is not None:
+            if CHALLENGE_PASSWORD in usual:
+                self._read_challenge(usual[CHALLENGE_PASSWORD])
+            return
         for attribute in attributes.children():
             oid, values = attribute.fields(der.SEQUENCE, 2, "Attribute")[:2]
             if oid.raw != CHALLENGE_PASSWORD:
@@ -65,10 +89,13 @@ class CertificateRequest:
             members = values.fields(der.SET, 1, "challengePassword")
             if len(members) != 1 or self.challenge_tag is not None:
                 raise DecodeError("more than one challengePassword", offset=attribute.start)
-            if len(members[0].value) > MAX_CHALLENGE_BYTES:
-                raise DecodeError("challengePassword is too long", offset=attribute.start)
-            self.challenge_password = members[0].text("challengePassword")
-            self.challenge_tag = der.STRING_NAMES[members[0].tag]
+            self._read_challenge(members[0])
+
+    def _read_challenge(self, value: der.Node) -> None:
+        if len(value.value) > MAX_CHALLENGE_BYTES:
+            raise DecodeError("challengePassword is too long", offset=value.start)
+        self.challenge_password = value.text("challengePassword")
+        self.challenge_tag = der.STRING_NAMES[value.tag]
 
     @cached_property
     def public_key(self) -> PublicKeyTypes:
@@ -132,7 +159,9 @@ class CertificateRequest:
             check_public_key(
                 key, min_rsa_bits=policy.min_rsa_bits, max_rsa_bits=policy.max_rsa_bits
             )
-        signatures.verify_structure(self._root, key, policy.digests)
+        signatures.verify_signed(
+            self._signed, self._algorithm, self._signature, key, policy.digests
+        )
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, CertificateRequest) and self.der == other.der
@@ -142,6 +171,21 @@ class CertificateRequest:
 
     def __repr__(self) -> str:
         return f"<CertificateRequest of {len(self.der)} bytes>"
+
+
+def _any_form(data: bytes) -> Sequence[Place]:
+    """Where the parts of an unusual CSR are, or what is wrong with it."""
+    parts = der.read(data).fields(der.SEQUENCE, 3, "CertificationRequest")
+    info = parts[0].fields(der.SEQUENCE, 3, "CertificationRequestInfo")
+    attributes = next((part for part in info[3:] if part.tag == 0xA0), None)
+    return (
+        parts[0].place,
+        info[1].expect(der.SEQUENCE, "subject").place,
+        info[2].expect(der.SEQUENCE, "subjectPKInfo").place,
+        (0, 0, 0) if attributes is None else attributes.place,
+        parts[1].expect(der.SEQUENCE, "signatureAlgorithm").place,
+        parts[2].expect(der.BIT_STRING, "signature").place,
+    )
 
 
 def read(data: bytes) -> CertificateRequest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Final, assert_never
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -237,6 +237,8 @@ def _message_data(message: ClientMessage) -> bytes:
             return der.sequence(issuer, subject)
         case GetCert(target=target) | GetCRL(target=target):
             return target.to_der()
+        case _:
+            assert_never(message)
 
 
 # --- CertRep, server side -------------------------------------------------------------

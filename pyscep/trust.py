@@ -146,10 +146,8 @@ def select(
     while progress and waiting:
         progress = False
         for one in list(waiting):
-            issuer = next((ca for ca in trusted if may_issue(ca, one)), None)
-            if issuer is None or one.is_self_issued:
+            if one.is_self_issued or not verify_issued_by_any(one, trusted, policy):
                 continue
-            verify_issued_by(one, issuer, policy)
             check_validity(one.certificate, now)
             trusted.append(one)
             waiting.remove(one)
@@ -160,10 +158,18 @@ def select(
     agents = [one for one in trusted if is_registration_authority(one.certificate)]
     issuing = _issuing_ca(authorities, agents)
     signers = [one for one in agents if allows(one.certificate, "digital_signature")]
+    for one in authorities:
+        if not check_key_usage or allows(one.certificate, "digital_signature"):
+            signers.append(one)
+    if not signers:
+        raise ProtocolError(
+            "no certificate of the server may sign: none has the key usage digitalSignature; "
+            "check_key_usage=False overlooks that, and so does the policy 'legacy'"
+        )
     return CaCertificates(
         ca=issuing.certificate,
         recipient=_recipient(agents, issuing, check_key_usage=check_key_usage).certificate,
-        signers=tuple(one.certificate for one in (*signers, *authorities)),
+        signers=tuple(one.certificate for one in signers),
         certificates=tuple(one.certificate for one in (*authorities, *agents)),
         ignored=tuple(one.certificate for one in waiting),
     )
@@ -253,7 +259,9 @@ def check_validity(certificate: x509.Certificate, now: datetime) -> None:
 
 def may_issue(issuer: RawCertificate, certificate: RawCertificate) -> bool:
     """The names fit and the issuer is a CA; says nothing about the signature."""
-    return issuer.subject == certificate.issuer and is_ca(issuer.certificate)
+    if issuer.subject != certificate.issuer or not is_ca(issuer.certificate):
+        return False
+    return allows(issuer.certificate, "key_cert_sign")
 
 
 def verify_issued_by(
@@ -266,6 +274,30 @@ def verify_issued_by(
         AlgorithmError: an algorithm or key that the policy refuses.
     """
     _verify_structure(certificate.der, issuer, policy)
+
+
+def verify_issued_by_any(
+    certificate: RawCertificate, authorities: Sequence[RawCertificate], policy: AlgorithmPolicy
+) -> bool:
+    """Check that one of the CAs of the issuer's name signed; a CA keeps its name in a rollover.
+
+    Returns:
+        False if none has that name.
+
+    Raises:
+        As ``verify_issued_by``, if none of them signed.
+    """
+    fault: ProtocolError | None = None
+    for authority in authorities:
+        if may_issue(authority, certificate):
+            try:
+                verify_issued_by(certificate, authority, policy)
+                return True
+            except ProtocolError as error:
+                fault = error
+    if fault is not None:
+        raise fault
+    return False
 
 
 def verify_crl(crl: bytes, issuer: RawCertificate, policy: AlgorithmPolicy) -> None:

@@ -161,6 +161,11 @@ DIGESTS: Final = {
     )
 }
 _DIGESTS_BY_OID: Final = {digest.oid: digest for digest in DIGESTS.values()}
+_DIGESTS_BY_IDENTIFIER: Final = {
+    der.sequence(digest.oid, parameters): digest
+    for digest in DIGESTS.values()
+    for parameters in (b"", der.null())
+}
 
 
 def digest_from(identifier: der.Node) -> Digest:
@@ -169,6 +174,9 @@ def digest_from(identifier: der.Node) -> Digest:
     Raises:
         AlgorithmError: unknown, or with parameters of its own.
     """
+    usual = _DIGESTS_BY_IDENTIFIER.get(identifier.raw)
+    if usual is not None:
+        return usual
     oid, parameters = split_identifier(identifier)
     digest = _DIGESTS_BY_OID.get(oid)
     if digest is None:
@@ -223,6 +231,13 @@ CIPHERS: Final = {
     )
 }
 _CIPHERS_BY_OID: Final = {cipher.oid: cipher for cipher in CIPHERS.values()}
+# An AlgorithmIdentifier up to the octets of its IV.
+_CIPHERS_BY_HEAD: Final = {
+    der.sequence(cipher.oid, der.octet_string(bytes(cipher.block_size)))[
+        : -cipher.block_size
+    ]: cipher
+    for cipher in CIPHERS.values()
+}
 
 
 def cipher_from(identifier: der.Node) -> tuple[ContentCipher, bytes]:
@@ -231,6 +246,10 @@ def cipher_from(identifier: der.Node) -> tuple[ContentCipher, bytes]:
     Raises:
         AlgorithmError: unknown, or an IV that does not fit.
     """
+    raw = identifier.raw
+    usual = _CIPHERS_BY_HEAD.get(raw[:-16]) or _CIPHERS_BY_HEAD.get(raw[:-8])
+    if usual is not None:
+        return usual, raw[-usual.block_size :]
     oid, parameters = split_identifier(identifier)
     cipher = _CIPHERS_BY_OID.get(oid)
     if cipher is None:
@@ -286,6 +305,9 @@ def _null_identifier(digest: str) -> bytes:
     return der.sequence(DIGESTS[digest].oid, der.null())
 
 
+_RSA_TRANSPORT: Final = KeyTransport("rsaEncryption")
+
+
 def key_transport_from(identifier: der.Node) -> KeyTransport:
     """The key transport that an AlgorithmIdentifier names.
 
@@ -294,9 +316,11 @@ def key_transport_from(identifier: der.Node) -> KeyTransport:
     Raises:
         AlgorithmError: unknown, or OAEP parameters that are.
     """
+    if identifier.raw == RSA_ENCRYPTION_IDENTIFIER:
+        return _RSA_TRANSPORT
     oid, parameters = split_identifier(identifier)
     if oid == RSA_ENCRYPTION:
-        return KeyTransport("rsaEncryption")
+        return _RSA_TRANSPORT
     if oid != _RSAES_OAEP:
         raise AlgorithmError(f"unknown key transport algorithm {der.oid_text(oid)}")
     digest = mgf_digest = "sha1"

@@ -52,6 +52,8 @@ def read_certs_only(data: bytes) -> CertsOnly:
         fields = fields[1].fields(0xA0, 1, "content")[0].fields(der.SEQUENCE, 3, "SignedData")
     elif len(fields) < 3:
         raise DecodeError("SignedData is too short", offset=root.start)
+    fields[0].expect(der.INTEGER, "SignedData.version")
+    fields[1].expect(der.SET, "digestAlgorithms")
     certificates: list[der.Node] = []
     crls: list[der.Node] = []
     for part in fields[3:]:

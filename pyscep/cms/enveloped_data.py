@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -25,6 +26,7 @@ from pyscep.cms.algorithms import (
 )
 from pyscep.cms.signed_data import ID_DATA, find_certificate
 from pyscep.codec import der
+from pyscep.codec.shapes import Place, ShapeBuilder
 from pyscep.errors import AlgorithmError, DecodeError, DecryptionError
 from pyscep.identity import Identity, RawCertificate
 
@@ -75,12 +77,68 @@ class OpenedEnvelope:
     recipient: Identity
 
 
+_USUAL: Final = (
+    ShapeBuilder()
+    .open(der.SEQUENCE)
+    .same(ID_ENVELOPED_DATA)
+    .open(0xA0)
+    .open(der.SEQUENCE)
+    .take(der.INTEGER, "version")
+    .open(der.SET)
+    .open(der.SEQUENCE)
+    .take(der.INTEGER, "recipient version")
+    .take_any("rid")
+    .take(der.SEQUENCE, "keyEncryptionAlgorithm")
+    .take(der.OCTET_STRING, "encryptedKey")
+    .close()
+    .close()
+    .open(der.SEQUENCE)
+    .take(der.OID, "contentType")
+    .take(der.SEQUENCE, "contentEncryptionAlgorithm")
+    .take(0x80, "encryptedContent")
+    .close()
+    .close()
+    .close()
+    .close()
+    .build()
+)
+
+
 def read_enveloped_data(data: bytes) -> EnvelopedData:
     """Read a ContentInfo with EnvelopedData, in BER; nothing is decrypted.
 
     Raises:
         DecodeError: it is not one.
     """
+    with suppress(DecodeError):  # the general reader says what is wrong
+        places = _USUAL.match(data)
+        if places is not None:
+            return _usual_enveloped_data(data, places)
+    return read_any_enveloped_data(data)
+
+
+def _usual_enveloped_data(data: bytes, places: Sequence[Place]) -> EnvelopedData:
+    """The fields that ``_USUAL`` found: one recipient, and DER."""
+    version, recipient_version, rid, key_algorithm, key, content_type, algorithm, content = places
+    at = der.Node.at
+    recipient = Recipient(
+        version=at(data, *recipient_version).integer("KeyTransRecipientInfo.version"),
+        rid=at(data, *rid),
+        key_encryption_algorithm=at(data, *key_algorithm),
+        encrypted_key=data[key[1] : key[2]],
+    )
+    return EnvelopedData(
+        version=at(data, *version).integer("EnvelopedData.version"),
+        recipients=(recipient,),
+        recipient_count=1,
+        content_type=data[content_type[0] : content_type[2]],
+        content_algorithm=at(data, *algorithm),
+        encrypted_node=at(data, *content),
+    )
+
+
+def read_any_enveloped_data(data: bytes) -> EnvelopedData:
+    """``read_enveloped_data`` for every form that BER and the RFC allow."""
     info = der.read(data).fields(der.SEQUENCE, 2, "ContentInfo")
     if info[0].raw != ID_ENVELOPED_DATA:
         raise DecodeError("the content is not envelopedData", offset=info[0].start)

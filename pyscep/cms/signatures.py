@@ -63,12 +63,22 @@ class SignatureAlgorithm:
     """RSASSA-PSS only, in bytes."""
 
 
+_USUAL: Final = {
+    der.sequence(oid, der.null()): SignatureAlgorithm(*named)
+    for oid, named in _COMBINED.items()
+    if named[1] == "rsa"
+} | {RSA_ENCRYPTION_IDENTIFIER: SignatureAlgorithm("rsaEncryption", "rsa", None)}
+
+
 def signature_algorithm_from(identifier: der.Node) -> SignatureAlgorithm:
     """Read a signatureAlgorithm field.
 
     Raises:
         AlgorithmError: unknown, or RSASSA-PSS parameters that are.
     """
+    usual = _USUAL.get(identifier.raw)
+    if usual is not None:
+        return usual
     oid, parameters = split_identifier(identifier)
     if oid == RSA_ENCRYPTION:
         return SignatureAlgorithm("rsaEncryption", "rsa", None)
@@ -197,15 +207,32 @@ def verify_structure(node: der.Node, key: PublicKeyTypes, digests: frozenset[str
         DecodeError, AlgorithmError, SignatureError.
     """
     parts = node.fields(der.SEQUENCE, 3, "signed structure")
+    signature = parts[2].expect(der.BIT_STRING, "signature").value
     # Read anew: a caller's index need not reach into the parameters.
-    algorithm = signature_algorithm_from(der.read(parts[1].raw))
+    return verify_signed(parts[0].raw, der.read(parts[1].raw), signature, key, digests)
+
+
+def verify_signed(
+    data: bytes,
+    identifier: der.Node,
+    signature: bytes,
+    key: PublicKeyTypes,
+    digests: frozenset[str],
+) -> str:
+    """``verify_structure`` for parts that have been found already.
+
+    Args:
+        data: what is signed.
+        identifier: the AlgorithmIdentifier.
+        signature: the content octets of the BIT STRING.
+    """
+    algorithm = signature_algorithm_from(identifier)
     name = algorithm.digest or ("sha512" if algorithm.kind == "ed25519" else None)
     if name is None:
         raise AlgorithmError(f"{algorithm.name} names no digest")
     if name not in digests:
         raise AlgorithmError(f"the policy refuses a signature with {name}")
-    bits = parts[2].expect(der.BIT_STRING, "signature").value
-    if bits[:1] != b"\x00":
-        raise DecodeError("a signature is whole octets", offset=parts[2].start)
-    verify(key, algorithm, DIGESTS[name], bits[1:], parts[0].raw)
+    if signature[:1] != b"\x00":
+        raise DecodeError("a signature is whole octets")
+    verify(key, algorithm, DIGESTS[name], signature[1:], data)
     return name

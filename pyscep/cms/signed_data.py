@@ -1,87 +1,61 @@
-"""SignedData with exactly one signer (RFC 5652 section 5), as pkiMessages use it."""
+"""SignedData with exactly one signer (RFC 5652 section 5): verifying and signing."""
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, Final
 
 from pyscep.cms import signatures
 from pyscep.cms.algorithms import AlgorithmPolicy, Digest, digest_from
 from pyscep.cms.keys import check_public_key
+from pyscep.cms.signed_reader import (
+    ALGORITHM_PROTECTION,
+    CONTENT_TYPE,
+    ID_DATA,
+    ID_SIGNED_DATA,
+    MAX_ATTRIBUTES,
+    MAX_CERTIFICATE_BYTES,
+    MAX_CERTIFICATES,
+    MAX_TRAILING,
+    MESSAGE_DIGEST,
+    SIGNING_TIME,
+    SignedData,
+    SignerInfo,
+    attributes_of,
+    read_any_signed_data,
+    read_signed_data,
+    signed_data_from,
+)
 from pyscep.codec import der
 from pyscep.errors import DecodeError, SignatureError
 from pyscep.identity import Identity, RawCertificate
 
-ID_DATA: Final = der.oid("1.2.840.113549.1.7.1")
-ID_SIGNED_DATA: Final = der.oid("1.2.840.113549.1.7.2")
-CONTENT_TYPE: Final = der.oid("1.2.840.113549.1.9.3")
-MESSAGE_DIGEST: Final = der.oid("1.2.840.113549.1.9.4")
-SIGNING_TIME: Final = der.oid("1.2.840.113549.1.9.5")
-ALGORITHM_PROTECTION: Final = der.oid("1.2.840.113549.1.9.52")
-
-MAX_CERTIFICATES: Final = 32
-MAX_CERTIFICATE_BYTES: Final = 16 * 1024
-MAX_ATTRIBUTES: Final = 64
-MAX_TRAILING: Final = 8
-"""Bytes behind a message that are overlooked: some HTTP stacks add a line break or a zero."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SignerInfo:
-    """One SignerInfo as received, not verified."""
-
-    version: int
-    sid: der.Node
-    digest_algorithm: der.Node
-    signed_attributes: der.Node | None
-    signature_algorithm: der.Node
-    signature: bytes
-
-    @cached_property
-    def attributes(self) -> Mapping[bytes, der.Node]:
-        """The single value of each signed attribute, by encoded OID; not verified.
-
-        Raises:
-            DecodeError: an attribute appears twice, or has no value or several.
-        """
-        return {} if self.signed_attributes is None else attributes_of(self.signed_attributes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SignedData:
-    """A SignedData as received, not verified."""
-
-    version: int
-    content_type: bytes
-    content_node: der.Node | None
-    certificates: tuple[der.Node, ...]
-    crls: tuple[der.Node, ...]
-    signers: tuple[SignerInfo, ...]
-
-    @property
-    def content(self) -> bytes | None:
-        """The octets that are signed; None if eContent is absent.
-
-        The digest of a content that is not an OCTET STRING is over its value octets too
-        (RFC 5652 section 5.4).
-        """
-        node = self.content_node
-        if node is None:
-            return None
-        if self.content_type != ID_DATA and node.tag == der.SEQUENCE:
-            return node.value
-        return node.octets("eContent")
-
-    @property
-    def nested(self) -> bytes:
-        """The encoding that the content is, within its octets or in their place (PKCS #7)."""
-        node = self.content_node
-        if node is not None and node.tag == der.SEQUENCE:
-            return node.raw
-        return self.content or b""
+__all__ = [
+    "ALGORITHM_PROTECTION",
+    "CONTENT_TYPE",
+    "ID_DATA",
+    "ID_SIGNED_DATA",
+    "MAX_ATTRIBUTES",
+    "MAX_CERTIFICATES",
+    "MAX_CERTIFICATE_BYTES",
+    "MAX_TRAILING",
+    "MESSAGE_DIGEST",
+    "SIGNING_TIME",
+    "SignedData",
+    "SignerInfo",
+    "VerifiedMessage",
+    "attribute",
+    "attributes_of",
+    "find_certificate",
+    "read_any_signed_data",
+    "read_signed_data",
+    "sign",
+    "signed_data_from",
+    "verify",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,87 +70,6 @@ class VerifiedMessage:
     signature_algorithm: str
     certificates: tuple[der.Node, ...]
     """The bag of certificates: not covered by the signature, never to be trusted."""
-
-
-def read_signed_data(data: bytes) -> SignedData:
-    """Read a ContentInfo with SignedData, in BER; nothing is verified.
-
-    Raises:
-        DecodeError: it is not one.
-    """
-    info = der.read(data, max_trailing=MAX_TRAILING).fields(der.SEQUENCE, 2, "ContentInfo")
-    if info[0].raw != ID_SIGNED_DATA:
-        raise DecodeError("the outer content type is not signedData", offset=info[0].start)
-    return signed_data_from(info[1].fields(0xA0, 1, "content")[0])
-
-
-def signed_data_from(node: der.Node) -> SignedData:
-    """Read the fields of a SignedData."""
-    fields = node.fields(der.SEQUENCE, 4, "SignedData")
-    version = fields[0].integer("SignedData.version")
-    fields[1].expect(der.SET, "digestAlgorithms")
-    encapsulated = fields[2].fields(der.SEQUENCE, 1, "encapContentInfo")
-    content = None
-    if len(encapsulated) > 1:
-        content = encapsulated[1].fields(0xA0, 1, "eContent")[0]
-    certificates: tuple[der.Node, ...] = ()
-    crls: tuple[der.Node, ...] = ()
-    rest = fields[3:]
-    if rest and rest[0].tag == 0xA0:
-        certificates = tuple(rest.pop(0).children())
-    if rest and rest[0].tag == 0xA1:
-        crls = tuple(rest.pop(0).children())
-    if len(rest) != 1:
-        raise DecodeError("SignedData without signerInfos", offset=node.start)
-    if len(certificates) > MAX_CERTIFICATES:
-        raise DecodeError("too many certificates", offset=node.start)
-    return SignedData(
-        version=version,
-        content_type=encapsulated[0].expect(der.OID, "eContentType").raw,
-        content_node=content,
-        certificates=certificates,
-        crls=crls,
-        signers=tuple(
-            _signer_info(child) for child in rest[0].fields(der.SET, 0, "signerInfos")[:16]
-        ),
-    )
-
-
-def _signer_info(node: der.Node) -> SignerInfo:
-    fields = node.fields(der.SEQUENCE, 5, "SignerInfo")
-    attributes = fields[3] if fields[3].tag == 0xA0 else None
-    rest = fields[4:] if attributes is not None else fields[3:]
-    if len(rest) < 2:
-        raise DecodeError("SignerInfo is too short", offset=node.start)
-    return SignerInfo(
-        version=fields[0].integer("SignerInfo.version"),
-        sid=fields[1],
-        digest_algorithm=fields[2],
-        signed_attributes=attributes,
-        signature_algorithm=rest[0],
-        signature=rest[1].octets("signature"),
-    )
-
-
-def attributes_of(node: der.Node) -> Mapping[bytes, der.Node]:
-    """The attributes of a SignerInfo, each once and with a single value.
-
-    Raises:
-        DecodeError: an attribute appears twice, or has no value or several.
-    """
-    attributes: dict[bytes, der.Node] = {}
-    for attribute in node.children():
-        parts = attribute.fields(der.SEQUENCE, 2, "Attribute")
-        oid = parts[0].expect(der.OID, "attribute type").raw
-        values = parts[1].fields(der.SET, 1, "attribute values")
-        if len(values) != 1:
-            raise DecodeError("a signed attribute with several values", offset=attribute.start)
-        if oid in attributes:
-            raise DecodeError("a signed attribute appears twice", offset=attribute.start)
-        attributes[oid] = values[0]
-        if len(attributes) > MAX_ATTRIBUTES:
-            raise DecodeError("too many signed attributes", offset=node.start)
-    return attributes
 
 
 def verify(
@@ -213,9 +106,7 @@ def verify(
     algorithm = signatures.signature_algorithm_from(info.signature_algorithm)
     signer = find_certificate(
         info.sid,
-        signers
-        if signers is not None
-        else [RawCertificate.from_node(node) for node in _bounded(message.certificates)],
+        _bag_of(message) if signers is None else signers,
     )
     if signer is None:
         raise SignatureError("the certificate that the signature names is not there")
@@ -235,13 +126,14 @@ def verify(
     )
 
 
-def _bounded(certificates: tuple[der.Node, ...]) -> list[der.Node]:
-    """The X.509 certificates of the bag that are of a sane size."""
-    return [
-        node
-        for node in certificates
-        if node.tag == der.SEQUENCE and node.after - node.start <= MAX_CERTIFICATE_BYTES
-    ]
+def _bag_of(message: SignedData) -> list[RawCertificate]:
+    """The X.509 certificates of the bag that are of a sane size and shape."""
+    certificates = []
+    for node in message.certificates:
+        if node.tag == der.SEQUENCE and node.after - node.start <= MAX_CERTIFICATE_BYTES:
+            with suppress(DecodeError):  # nobody signed the bag: rubbish in it is no fault
+                certificates.append(RawCertificate.from_node(node))
+    return certificates
 
 
 def find_certificate(sid: der.Node, candidates: Sequence[RawCertificate]) -> RawCertificate | None:
@@ -249,6 +141,10 @@ def find_certificate(sid: der.Node, candidates: Sequence[RawCertificate]) -> Raw
 
     By issuer and serial number, or by subjectKeyIdentifier; never by position.
     """
+    name = sid.raw
+    for candidate in candidates:
+        if candidate.issuer_and_serial_der == name:
+            return candidate
     if sid.tag == der.SEQUENCE:
         issuer, serial = sid.fields(der.SEQUENCE, 2, "IssuerAndSerialNumber")[:2]
         name, number = issuer.raw, serial.integer("serialNumber")

@@ -299,3 +299,12 @@ def _check_primitive(data: bytes, kind: int, tag: int, start: int, content: int,
             raise fail(Fault.BAD_PRIMITIVE, start)
     elif not length or data[content] > 7:  # BIT STRING: the count of unused bits
         raise fail(Fault.BAD_PRIMITIVE, start)
+
+
+def check(data: bytes, *, max_depth: int, max_nodes: int) -> None:
+    """Check the bounds of one BER encoding as ``index`` does, without its table.
+
+    Raises:
+        DecodeError: as ``index``.
+    """
+    index(data, leaf_depth=max_depth + 1, max_depth=max_depth, max_nodes=max_nodes, max_trailing=0)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from pyscep.codec import MAX_DEPTH, MAX_NODES, index
+from pyscep.codec import MAX_DEPTH, MAX_NODES, attributes, index
+from pyscep.codec import check as codec_check
 from pyscep.errors import DecodeError
 
 BOOLEAN: Final = 0x01
@@ -81,6 +82,15 @@ def read(
     return Node(data, table, 0)
 
 
+def check(data: bytes) -> None:
+    """Check one encoding against all bounds, without reading anything.
+
+    Raises:
+        DecodeError: as ``read``.
+    """
+    codec_check(data, max_depth=MAX_DEPTH, max_nodes=MAX_NODES)
+
+
 class Node:
     """One value of an indexed encoding."""
 
@@ -96,8 +106,27 @@ class Node:
         self.tag = data[self.start]
         """The identifier octet."""
 
+    @classmethod
+    def at(cls, data: bytes, start: int, content: int, end: int) -> Node:
+        """A value of definite length whose place is known; indexed when it is looked into.
+
+        It must be part of an encoding that has been checked.
+        """
+        self = cls.__new__(cls)
+        self.data = data
+        self.table = ()
+        self.number = 0
+        self.start = start
+        self.content = content
+        self.end = end
+        self.next = 0
+        self.tag = data[start]
+        return self
+
     def children(self) -> list[Node]:
         """The values inside this one."""
+        if not self.next:
+            return read(self.raw).children()
         data, table, number, stop = self.data, self.table, self.number + 1, self.next
         nodes = []
         while number < stop:
@@ -114,6 +143,11 @@ class Node:
     def after(self) -> int:
         """Offset of the first byte behind this value."""
         return self.end + 2 if self.is_indefinite else self.end
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Start, content and end."""
+        return self.start, self.content, self.end
 
     @property
     def raw(self) -> bytes:
@@ -194,6 +228,38 @@ class Node:
             return datetime.strptime(text.decode("ascii"), "%Y%m%d%H%M%SZ").replace(tzinfo=UTC)
         except ValueError as error:
             raise DecodeError(f"{what} is not a date", offset=self.start) from error
+
+
+def split(data: bytes, start: int, end: int) -> list[Node] | None:
+    """The definite-length values between two offsets of a checked encoding.
+
+    None if one has an indefinite length.
+    """
+    nodes = []
+    while start < end:
+        content = start + 2
+        length = data[start + 1]
+        if length >= 0x80:
+            if length == 0x80:
+                return None
+            content += length & 0x7F
+            length = int.from_bytes(data[start + 2 : content], "big")
+        nodes.append(Node.at(data, start, content, content + length))
+        start = content + length
+    return nodes
+
+
+def usual_attributes(node: Node) -> dict[bytes, Node] | None:
+    """Attributes by encoded OID, where each appears once with a single value; else None."""
+    data = node.data
+    places = attributes(data, node.content, node.end)
+    if places is None:
+        return None
+    found = {
+        data[places[at] : places[at + 1]]: Node.at(data, *places[at + 2 : at + 5])
+        for at in range(0, len(places), 5)
+    }
+    return found if 5 * len(found) == len(places) else None
 
 
 # --- writing --------------------------------------------------------------------------

@@ -1,0 +1,244 @@
+"""Reading SignedData (RFC 5652 section 5): structure only, nothing is verified here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+from pyscep.codec import der
+from pyscep.codec.shapes import Place, ShapeBuilder
+from pyscep.errors import DecodeError
+
+ID_DATA: Final = der.oid("1.2.840.113549.1.7.1")
+ID_SIGNED_DATA: Final = der.oid("1.2.840.113549.1.7.2")
+CONTENT_TYPE: Final = der.oid("1.2.840.113549.1.9.3")
+MESSAGE_DIGEST: Final = der.oid("1.2.840.113549.1.9.4")
+SIGNING_TIME: Final = der.oid("1.2.840.113549.1.9.5")
+ALGORITHM_PROTECTION: Final = der.oid("1.2.840.113549.1.9.52")
+
+MAX_CERTIFICATES: Final = 32
+MAX_CERTIFICATE_BYTES: Final = 16 * 1024
+MAX_ATTRIBUTES: Final = 64
+MAX_TRAILING: Final = 8
+"""Bytes behind a message that are overlooked: some HTTP stacks add a line break or a zero."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignerInfo:
+    """One SignerInfo as received, not verified."""
+
+    version: int
+    sid: der.Node
+    digest_algorithm: der.Node
+    signed_attributes: der.Node | None
+    signature_algorithm: der.Node
+    signature: bytes
+
+    @cached_property
+    def attributes(self) -> Mapping[bytes, der.Node]:
+        """The single value of each signed attribute, by encoded OID; not verified.
+
+        Raises:
+            DecodeError: an attribute appears twice, or has no value or several.
+        """
+        return {} if self.signed_attributes is None else attributes_of(self.signed_attributes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedData:
+    """A SignedData as received, not verified."""
+
+    version: int
+    content_type: bytes
+    content_node: der.Node | None
+    certificates: tuple[der.Node, ...]
+    crls: tuple[der.Node, ...]
+    signers: tuple[SignerInfo, ...]
+
+    @property
+    def content(self) -> bytes | None:
+        """The octets that are signed; None if eContent is absent.
+
+        The digest of a content that is not an OCTET STRING is over its value octets too
+        (RFC 5652 section 5.4).
+        """
+        node = self.content_node
+        if node is None:
+            return None
+        if self.content_type != ID_DATA and node.tag == der.SEQUENCE:
+            return node.value
+        return node.octets("eContent")
+
+    @property
+    def nested(self) -> bytes:
+        """The encoding that the content is, within its octets or in their place (PKCS #7)."""
+        node = self.content_node
+        if node is not None and node.tag == der.SEQUENCE:
+            return node.raw
+        return self.content or b""
+
+
+# What nearly all requests and replies look like: DER with one signer.
+_USUAL: Final = (
+    ShapeBuilder()
+    .open(der.SEQUENCE)
+    .same(ID_SIGNED_DATA)
+    .open(0xA0)
+    .open(der.SEQUENCE)
+    .take(der.INTEGER, "version")
+    .open(der.SET)
+    .leave()
+    .open(der.SEQUENCE)
+    .take(der.OID, "content type")
+    .optional(0xA0, lambda shape: shape.open(0xA0).take(der.OCTET_STRING, "content").close())
+    .close()
+    .take_optional(0xA0, "certificates")
+    .open(der.SET)
+    .open(der.SEQUENCE)
+    .take(der.INTEGER, "signer version")
+    .take_any("sid")
+    .take(der.SEQUENCE, "digest algorithm")
+    .take(0xA0, "signed attributes")
+    .take(der.SEQUENCE, "signature algorithm")
+    .take(der.OCTET_STRING, "signature")
+    .leave()
+    .close()
+    .close()
+    .close()
+    .close()
+    .build()
+)
+
+
+def read_signed_data(data: bytes) -> SignedData:
+    """Read a ContentInfo with SignedData, in BER; nothing is verified.
+
+    Raises:
+        DecodeError: it is not one.
+    """
+    with suppress(DecodeError):  # the general reader says what is wrong
+        places = _USUAL.match(data)
+        if places is not None:
+            usual = _usual_signed_data(data, places)
+            if usual is not None:
+                return usual
+    return read_any_signed_data(data)
+
+
+def _usual_signed_data(data: bytes, places: Sequence[Place]) -> SignedData | None:
+    """The fields that ``_USUAL`` found; None where they need the general reader."""
+    (
+        version,
+        content_type,
+        content,
+        bag,
+        signer_version,
+        sid,
+        digest_algorithm,
+        attributes,
+        signature_algorithm,
+        signature,
+    ) = places
+    certificates = der.split(data, bag[1], bag[2])
+    if certificates is None or len(certificates) > MAX_CERTIFICATES:
+        return None
+    at = der.Node.at
+    signer = SignerInfo(
+        version=at(data, *signer_version).integer("SignerInfo.version"),
+        sid=at(data, *sid),
+        digest_algorithm=at(data, *digest_algorithm),
+        signed_attributes=at(data, *attributes),
+        signature_algorithm=at(data, *signature_algorithm),
+        signature=data[signature[1] : signature[2]],
+    )
+    return SignedData(
+        version=at(data, *version).integer("SignedData.version"),
+        content_type=data[content_type[0] : content_type[2]],
+        content_node=at(data, *content) if content[2] else None,
+        certificates=tuple(certificates),
+        crls=(),
+        signers=(signer,),
+    )
+
+
+def read_any_signed_data(data: bytes) -> SignedData:
+    """``read_signed_data`` for every form that BER and the RFC allow."""
+    info = der.read(data, max_trailing=MAX_TRAILING).fields(der.SEQUENCE, 2, "ContentInfo")
+    if info[0].raw != ID_SIGNED_DATA:
+        raise DecodeError("the outer content type is not signedData", offset=info[0].start)
+    return signed_data_from(info[1].fields(0xA0, 1, "content")[0])
+
+
+def signed_data_from(node: der.Node) -> SignedData:
+    """Read the fields of a SignedData."""
+    fields = node.fields(der.SEQUENCE, 4, "SignedData")
+    version = fields[0].integer("SignedData.version")
+    fields[1].expect(der.SET, "digestAlgorithms")
+    encapsulated = fields[2].fields(der.SEQUENCE, 1, "encapContentInfo")
+    content = None
+    if len(encapsulated) > 1:
+        content = encapsulated[1].fields(0xA0, 1, "eContent")[0]
+    certificates: tuple[der.Node, ...] = ()
+    crls: tuple[der.Node, ...] = ()
+    rest = fields[3:]
+    if rest and rest[0].tag == 0xA0:
+        certificates = tuple(rest.pop(0).children())
+    if rest and rest[0].tag == 0xA1:
+        crls = tuple(rest.pop(0).children())
+    if len(rest) != 1:
+        raise DecodeError("SignedData without signerInfos", offset=node.start)
+    if len(certificates) > MAX_CERTIFICATES:
+        raise DecodeError("too many certificates", offset=node.start)
+    return SignedData(
+        version=version,
+        content_type=encapsulated[0].expect(der.OID, "eContentType").raw,
+        content_node=content,
+        certificates=certificates,
+        crls=crls,
+        signers=tuple(
+            _signer_info(child) for child in rest[0].fields(der.SET, 0, "signerInfos")[:16]
+        ),
+    )
+
+
+def _signer_info(node: der.Node) -> SignerInfo:
+    fields = node.fields(der.SEQUENCE, 5, "SignerInfo")
+    attributes = fields[3] if fields[3].tag == 0xA0 else None
+    rest = fields[4:] if attributes is not None else fields[3:]
+    if len(rest) < 2:
+        raise DecodeError("SignerInfo is too short", offset=node.start)
+    return SignerInfo(
+        version=fields[0].integer("SignerInfo.version"),
+        sid=fields[1],
+        digest_algorithm=fields[2],
+        signed_attributes=attributes,
+        signature_algorithm=rest[0],
+        signature=rest[1].octets("signature"),
+    )
+
+
+def attributes_of(node: der.Node) -> Mapping[bytes, der.Node]:
+    """The attributes of a SignerInfo, each once and with a single value.
+
+    Raises:
+        DecodeError: an attribute appears twice, or has no value or several.
+    """
+    usual = der.usual_attributes(node)
+    if usual is not None:
+        return usual
+    attributes: dict[bytes, der.Node] = {}
+    for attribute in node.children():
+        parts = attribute.fields(der.SEQUENCE, 2, "Attribute")
+        oid = parts[0].expect(der.OID, "attribute type").raw
+        values = parts[1].fields(der.SET, 1, "attribute values")
+        if len(values) != 1:
+            raise DecodeError("a signed attribute with several values", offset=attribute.start)
+        if oid in attributes:
+            raise DecodeError("a signed attribute appears twice", offset=attribute.start)
+        attributes[oid] = values[0]
+        if len(attributes) > MAX_ATTRIBUTES:
+            raise DecodeError("too many signed attributes", offset=node.start)
+    return attributes

@@ -1,0 +1,110 @@
+"""Matching shapes in Python: the reference for csrc/match.c, and the fallback."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_OPEN, _CLOSE, _LEAVE, _TAKE, _TAKE_ANY, _PASS, _SAME, _IF, _TAKE_OPEN = range(1, 10)
+_TAGGED: Final = frozenset({_OPEN, _TAKE, _TAKE_OPEN})
+MAX_ATTRIBUTES: Final = 64
+_Value = tuple[int, int, int]
+
+
+def match(data: bytes, program: bytes, slots: int) -> tuple[int, ...] | None:
+    """Match a checked encoding against a shape (see pyscep/codec/shapes.py).
+
+    Returns:
+        Start, content and end of each slot, zeros where it is absent; None if the encoding
+        has another shape or an indefinite length where the shape looks.
+    """
+    found = [0] * (3 * slots)
+    limits: list[int] = []
+    position, limit, at, stop = 0, len(data), 0, len(program)
+    while at < stop:
+        op = program[at]
+        if op == _SAME:
+            size = program[at + 1]
+            end = position + size
+            at += 2 + size
+            if end > limit or data[position:end] != program[at - size : at]:
+                return None
+            position = end
+        elif op == _CLOSE:
+            if position != limit:
+                return None
+            limit = limits.pop()
+            at += 1
+        elif op == _LEAVE:
+            position = limit
+            limit = limits.pop()
+            at += 1
+        elif op == _IF:
+            there = position < limit and data[position] == program[at + 1]
+            at += 3 if there else 3 + program[at + 2]
+        else:
+            if position + 2 > limit or (op in _TAGGED and data[position] != program[at + 1]):
+                return None
+            content = position + 2
+            length = data[position + 1]
+            if length >= 0x80:
+                count = length & 0x7F
+                if not 0 < count <= 4 or content + count > limit:
+                    return None
+                length = int.from_bytes(data[content : content + count], "big")
+                content += count
+            end = content + length
+            if end > limit:
+                return None
+            if op in (_TAKE, _TAKE_OPEN):
+                slot = 3 * program[at + 2]
+                found[slot : slot + 3] = position, content, end
+                at += 3
+            elif op == _TAKE_ANY:
+                slot = 3 * program[at + 1]
+                found[slot : slot + 3] = position, content, end
+                at += 2
+            else:
+                at += 2 if op == _OPEN else 1
+            if op in (_OPEN, _TAKE_OPEN):
+                limits.append(limit)
+                position, limit = content, end
+            else:
+                position = end
+    return tuple(found)
+
+
+def attributes(data: bytes, start: int, end: int) -> tuple[int, ...] | None:
+    """List the Attributes between two offsets of a checked encoding.
+
+    Returns:
+        Five integers for each: start and end of its OID; start, content and end of its
+        single value. None if there are more than 64, or one of another form.
+    """
+    places: list[int] = []
+    while start < end:
+        attribute = _value(data, end, start, 0x30)
+        oid = attribute and _value(data, attribute[2], attribute[1], 0x06)
+        values = oid and attribute and _value(data, attribute[2], oid[2], 0x31)
+        single = values and _value(data, values[2], values[1], None)
+        if not (attribute and oid and values and single) or len(places) == 5 * MAX_ATTRIBUTES:
+            return None
+        if values[2] != attribute[2] or single[2] != values[2]:
+            return None
+        places += (oid[0], oid[2], *single)
+        start = attribute[2]
+    return tuple(places)
+
+
+def _value(data: bytes, limit: int, start: int, tag: int | None) -> _Value | None:
+    """Where one definite-length value is, if it has that tag."""
+    if start + 2 > limit or (tag is not None and data[start] != tag):
+        return None
+    content = start + 2
+    length = data[start + 1]
+    if length >= 0x80:
+        count = length & 0x7F
+        if not 0 < count <= 4 or content + count > limit:
+            return None
+        length = int.from_bytes(data[content : content + count], "big")
+        content += count
+    return (start, content, content + length) if content + length <= limit else None
