@@ -1,0 +1,384 @@
+"""Who may have a certificate: by a challenge, by the certificate that signed, or by approval.
+
+``Authorized`` is the only key to issuing, and only this module can make one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+from sqlalchemy import Connection
+
+from pyscep.ca import ledger, names
+from pyscep.ca.challenge import (
+    ChallengeProvider,
+    ChallengeRequest,
+    Granted,
+    Notification,
+)
+from pyscep.ca.issuer import Issuer
+from pyscep.ca.names import Names
+from pyscep.ca.profile import ClientKey, Profile
+from pyscep.ca.records import Attempt, CertificateRecord
+from pyscep.ca.refusal import Refusal
+from pyscep.ca.store import Store
+from pyscep.errors import DecodeError
+from pyscep.identity import X509_FAULTS
+from pyscep.messages import PKCSReq, RenewalReq
+from pyscep.server import PkiRequest
+
+_logger = logging.getLogger("pyscep.ca")
+_SEAL: Final = object()
+
+NO_CREDENTIAL: Final = "none"
+"""Credential of a request that brought none and waits for approval."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authorized:
+    """The decision that a request may have a certificate, or may wait for approval.
+
+    Raises:
+        TypeError: made by anybody but the Authorizer.
+    """
+
+    credential: str
+    profile: Profile
+    names: Names
+    key: ClientKey
+    """To be certified."""
+    window_ends: datetime
+    """Until when the same request gets the same certificate."""
+    waits: bool
+    """Somebody has to approve it first."""
+    notify: bool = False
+    """The provider wants to know what became of its challenge."""
+    claim: Callable[[Connection, str, datetime], bool] | None = field(default=None, repr=False)
+    signer_id: int | None = None
+    """The certificate of ours that signed a renewal."""
+    _seal: object = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self._seal is not _SEAL:
+            raise TypeError("only the Authorizer authorizes")
+
+    def still_holds(self, connection: Connection, issue_key: str, now: datetime) -> None:
+        """Spend the challenge, or see that the signer hasn't been revoked meanwhile.
+
+        Called inside the transaction that enters the certificate.
+
+        Raises:
+            Refusal: it does not hold any more.
+        """
+        if self.claim is not None and not self.claim(connection, issue_key, now):
+            _logger.warning("a spent challenge was used again: %s", ascii(self.credential))
+            raise Refusal(f"the challenge {self.credential} is spent for another key")
+        if self.signer_id is not None:
+            record = ledger.by_id(connection, self.signer_id)
+            if record is None or record.state != "issued":
+                raise Refusal("the signer's certificate has been revoked")
+
+
+class Authorizer:
+    """Decides on requests for one CA.
+
+    Args:
+        store, issuer: of the CA.
+        profiles: by name; the first is the default.
+        challenge: checks challenges.
+        redelivery: how long a request with a reusable credential counts as the same.
+        trusted_renewal_issuers: CAs whose certificates can be renewed here (migration,
+            RFC 8894 section 2.3).
+        legacy_renewal: whether a PKCSReq that a certificate of ours signed is a renewal.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        issuer: Issuer,
+        profiles: Mapping[str, Profile],
+        challenge: ChallengeProvider,
+        redelivery: timedelta,
+        trusted_renewal_issuers: Sequence[x509.Certificate],
+        legacy_renewal: bool,
+    ) -> None:
+        self._store = store
+        self._issuer = issuer
+        self._profiles = profiles
+        self._default = next(iter(profiles.values()))
+        self._challenge = challenge
+        self._redelivery = redelivery
+        self._trusted = tuple(trusted_renewal_issuers)
+        self._legacy_renewal = legacy_renewal
+
+    def enrollment(
+        self, request: PkiRequest, message: PKCSReq, endpoint: str, now: datetime
+    ) -> Authorized:
+        """Decide on a PKCSReq (RFC 8894 section 2.4).
+
+        A valid challenge makes it a new enrollment, whoever signed. Without one, the
+        certificate that signed it can make it a renewal, as older clients do.
+
+        Raises:
+            Refusal: neither.
+        """
+        word = message.challenge_password
+        reason = "the request has no challenge"
+        if word:
+            asked = ChallengeRequest(
+                password=word,
+                csr=message.csr,
+                endpoint=endpoint,
+                transaction_id=request.transaction.transaction_id,
+                source=request.source,
+                now=now,
+            )
+            verdict = self._challenge.verify(asked)
+            if isinstance(verdict, Granted):
+                return self._by_challenge(request, message, verdict, now)
+            reason = verdict.reason
+        if self._legacy_renewal and not request.signer.is_self_issued:
+            # A self-signed certificate proves possession of a key and nothing else.
+            try:
+                return self.renewal(request, message, now)
+            except Refusal as refusal:
+                reason = f"{reason}, and as a renewal: {refusal.reason}"
+        if not word and self._default.challenge == "optional":
+            return self._by_approval(request, message, now)
+        raise Refusal(reason)
+
+    def renewal(
+        self, request: PkiRequest, message: PKCSReq | RenewalReq, now: datetime
+    ) -> Authorized:
+        """Decide by the certificate that signed (RFC 8894 section 2.3).
+
+        Raises:
+            Refusal: the signer can't renew, or asks for something else than it has.
+        """
+        record = self._own_signer(request)
+        if record is None:
+            return self._migration(request, message, now)
+        profile = self._profiles.get(record.profile, self._default)
+        _check_renewable(profile, record.certificate, request, message, now)
+        originals = [record.certificate.subject, _name(record.requested_subject)]
+        return Authorized(
+            credential=_credential(request),
+            profile=profile,
+            key=profile.check_key(message.csr),
+            names=_renewed_names(profile, message, record.certificate, originals),
+            window_ends=now + self._redelivery,
+            waits=profile.renewal.approval == "manual",
+            signer_id=record.id,
+            _seal=_SEAL,
+        )
+
+    def approved(self, attempt: Attempt, window_ends: datetime) -> Authorized:
+        """Somebody approved a pending attempt; its names were checked when it came."""
+        return Authorized(
+            credential=attempt.credential,
+            profile=self._profiles.get(attempt.profile, self._default),
+            names=attempt.names,
+            key=_load_key(attempt.spki or b""),
+            window_ends=window_ends,
+            waits=False,
+            notify=self.notifies(attempt.credential),
+            signer_id=attempt.signer_id,
+            _seal=_SEAL,
+        )
+
+    def report(
+        self,
+        credential: str,
+        outcome: Literal["issued", "denied", "refused"],
+        transaction_id: str,
+        *,
+        certificate: x509.Certificate | None = None,
+        reason: str | None = None,
+    ) -> None:
+        """Tell the challenge's provider what became of it, if it wants to know."""
+        if self.notifies(credential):
+            self._challenge.notify(
+                Notification(
+                    credential=credential,
+                    outcome=outcome,
+                    transaction_id=transaction_id,
+                    certificate=certificate,
+                    reason=reason,
+                )
+            )
+
+    def notifies(self, credential: str) -> bool:
+        """Whether the challenge's provider wants to know what becomes of a request."""
+        by_challenge = credential != NO_CREDENTIAL and not credential.startswith("cert:")
+        return by_challenge and self._challenge.notifies
+
+    def _by_challenge(
+        self, request: PkiRequest, message: PKCSReq, granted: Granted, now: datetime
+    ) -> Authorized:
+        try:
+            profile = self._profile_of(granted)
+            _check_signer_key(profile, request)
+            return Authorized(
+                credential=granted.credential,
+                profile=profile,
+                key=profile.check_key(message.csr),
+                names=profile.take_names(message.csr),
+                window_ends=granted.expires_at or now + self._redelivery,
+                waits=profile.approval == "manual",
+                notify=self.notifies(granted.credential),
+                claim=granted.claim,
+                _seal=_SEAL,
+            )
+        except Refusal as refusal:
+            transaction_id = request.transaction.transaction_id
+            self.report(granted.credential, "refused", transaction_id, reason=refusal.reason)
+            raise
+
+    def _profile_of(self, granted: Granted) -> Profile:
+        if granted.profile is None:
+            return self._default
+        if granted.profile not in self._profiles:
+            raise Refusal(f"the challenge is for the unknown profile {granted.profile!r}")
+        return self._profiles[granted.profile]
+
+    def _by_approval(self, request: PkiRequest, message: PKCSReq, now: datetime) -> Authorized:
+        profile = self._default
+        _check_signer_key(profile, request)
+        return Authorized(
+            credential=NO_CREDENTIAL,
+            profile=profile,
+            key=profile.check_key(message.csr),
+            names=profile.take_names(message.csr),
+            window_ends=now + self._redelivery,
+            waits=True,
+            _seal=_SEAL,
+        )
+
+    def _own_signer(self, request: PkiRequest) -> CertificateRecord | None:
+        """The certificate of ours that signed, octet for octet."""
+        signer = request.signer
+        if signer.is_self_issued:
+            raise Refusal("renewal: the signer's certificate is self-signed")
+        if signer.issuer != self._issuer.identity.raw.subject:
+            return None
+        with self._store.read() as connection:
+            record = ledger.by_serial(connection, self._issuer.id, signer.serial_number)
+        if record is None or record.der != signer.der:
+            # Also what an RA certificate gets: it is not among the issued ones.
+            raise Refusal("renewal: the signer's certificate was not issued to a client here")
+        return record
+
+    def _migration(
+        self, request: PkiRequest, message: PKCSReq | RenewalReq, now: datetime
+    ) -> Authorized:
+        try:
+            return self._migrate(request, message, request.signer.certificate, now)
+        except (*X509_FAULTS, DecodeError) as error:
+            # A certificate that somebody else made: cryptography reads it bit by bit.
+            raise Refusal(f"renewal: {error}") from error
+
+    def _migrate(
+        self,
+        request: PkiRequest,
+        message: PKCSReq | RenewalReq,
+        certificate: x509.Certificate,
+        now: datetime,
+    ) -> Authorized:
+        if not any(_issued_by(certificate, issuer) for issuer in self._trusted):
+            raise Refusal("renewal: the signer's certificate is of an unknown CA")
+        profile = self._default
+        _check_renewable(profile, certificate, request, message, now)
+        return Authorized(
+            credential=_credential(request),
+            profile=profile,
+            key=profile.check_key(message.csr),
+            names=_renewed_names(profile, message, certificate, [certificate.subject]),
+            window_ends=now + self._redelivery,
+            waits=profile.renewal.approval == "manual",
+            _seal=_SEAL,
+        )
+
+
+def _check_renewable(
+    profile: Profile,
+    certificate: x509.Certificate,
+    request: PkiRequest,
+    message: PKCSReq | RenewalReq,
+    now: datetime,
+) -> None:
+    rules = profile.renewal
+    if not rules.allowed:
+        raise Refusal(f"renewal: the profile {profile.name!r} does not allow it")
+    ends = certificate.not_valid_after_utc
+    if now > ends + rules.grace or now < certificate.not_valid_before_utc:
+        raise Refusal("renewal: the signer's certificate is not valid now")
+    if rules.window is not None and now < ends - rules.window:
+        raise Refusal("renewal: too early")
+    if not rules.same_key and message.csr.spki == request.signer.spki:
+        raise Refusal("renewal: the profile demands a new key")
+
+
+def _check_signer_key(profile: Profile, request: PkiRequest) -> None:
+    if profile.signer_key == "csr" and not request.signer_holds_key:
+        raise Refusal("the request is signed with another key than the one to be certified")
+
+
+def _credential(request: PkiRequest) -> str:
+    return f"cert:{request.signer.sha256.hex()}"
+
+
+def _renewed_names(
+    profile: Profile,
+    message: PKCSReq | RenewalReq,
+    certificate: x509.Certificate,
+    originals: Sequence[x509.Name],
+) -> Names:
+    """The names of the old certificate, which the request must repeat or leave out.
+
+    Its subject may be what the first request had, of which the profile has left something
+    out since: Cisco's renewals differ from its certificates in that.
+    """
+    if profile.renewal.subject_change:
+        return profile.take_names(message.csr)
+    old = Names.of_certificate(certificate)
+    subject = names.subject_of(message.csr)
+    if len(subject.rdns) and not any(names.same_name(subject, one) for one in originals):
+        raise Refusal("renewal: the subject differs from the certificate's")
+    wanted = names.san_texts(names.sans_of(message.csr))
+    allowed = {text for text in wanted if text.partition(":")[0] in profile.san_types}
+    if allowed and allowed != set(old.san_texts):
+        raise Refusal("renewal: the alternative names differ from the certificate's")
+    return old
+
+
+def _load_key(spki: bytes) -> ClientKey:
+    """The key of a stored request, which the profile has accepted before."""
+    key = load_der_public_key(spki)
+    if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+        raise TypeError("the store holds a key that was never accepted")
+    return key
+
+
+def _name(encoded: bytes) -> x509.Name:
+    return x509.Name.from_bytes(encoded)
+
+
+def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether a CA signed this certificate, and not as another CA."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
+    except (*X509_FAULTS, InvalidSignature):
+        return False
+    except x509.ExtensionNotFound:
+        return True
+    return not constraints.value.ca

@@ -1,0 +1,145 @@
+"""Makes a CA's own certificates: root or intermediate, and the RA certificates under it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+from pyscep.ca.profile import key_usage
+from pyscep.identity import Identity
+
+CaKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+
+Topology = Literal["ra", "ra-split", "ca"]
+"""Who talks to clients: an RA certificate for signing and decryption (``ra``), one for each
+(``ra-split``), or the CA's own key (``ca``)."""
+
+TOPOLOGIES: Final = ("ra", "ra-split", "ca")
+BACKDATE: Final = timedelta(hours=48)
+"""More than the profiles', so that leaves are not cut short on a device with a slow clock."""
+
+KEY_TYPES: Final[dict[str, Callable[[], CaKey]]] = {
+    "rsa-2048": lambda: rsa.generate_private_key(65537, 2048),
+    "rsa-3072": lambda: rsa.generate_private_key(65537, 3072),
+    "rsa-4096": lambda: rsa.generate_private_key(65537, 4096),
+    "ec-p256": lambda: ec.generate_private_key(ec.SECP256R1()),
+    "ec-p384": lambda: ec.generate_private_key(ec.SECP384R1()),
+}
+
+
+def generate_key(key_type: str) -> CaKey:
+    """A new key of one of KEY_TYPES.
+
+    Raises:
+        ValueError: an unknown type.
+    """
+    if key_type not in KEY_TYPES:
+        raise ValueError(f"key type {key_type!r} is none of {', '.join(KEY_TYPES)}")
+    return KEY_TYPES[key_type]()
+
+
+def make_ca(
+    key: CaKey,
+    *,
+    common_name: str,
+    organization: str | None,
+    validity: timedelta,
+    now: datetime,
+    serial_number: int,
+    decrypts: bool,
+    parent: Identity | None = None,
+) -> x509.Certificate:
+    """A CA certificate: self-signed, or signed by ``parent`` and then no longer valid than it.
+
+    Args:
+        key: of the new CA.
+        common_name: of its subject.
+        organization: of its subject, or None.
+        validity: from now on.
+        now: the time of issue.
+        serial_number: positive, at most 20 octets.
+        decrypts: whether clients encrypt to this key, for lack of an RA (adds
+            keyEncipherment, RFC 8894 section 3.5.2).
+        parent: the CA above; None makes a root.
+    """
+    subject = _name(common_name, organization)
+    issuer = parent.certificate.subject if parent else subject
+    not_after = now + validity
+    if parent:
+        not_after = min(not_after, parent.certificate.not_valid_after_utc)
+    usages = ["digitalSignature", "keyEncipherment"] if decrypts else ["digitalSignature"]
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(serial_number)
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(not_after)
+        # An intermediate issues to devices only; a root may have an intermediate below.
+        .add_extension(x509.BasicConstraints(True, 0 if parent else None), critical=True)
+        .add_extension(key_usage(usages, ca=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+    )
+    if parent:
+        builder = builder.add_extension(_issuer_key_identifier(parent.certificate), False)
+    signing_key = parent.private_key if parent else key
+    return builder.sign(signing_key, hashes.SHA256())
+
+
+def make_ra(
+    key: CaKey,
+    ca: Identity,
+    *,
+    usages: tuple[str, ...],
+    now: datetime,
+    serial_number: int,
+) -> x509.Certificate:
+    """An RA certificate, valid as long as its CA.
+
+    Args:
+        key: of the RA; RSA where it decrypts.
+        ca: who signs it.
+        usages: digitalSignature for one that signs, keyEncipherment for one that decrypts.
+        now: the time of issue.
+        serial_number: positive, at most 20 octets.
+    """
+    names = ca.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    base = str(names[0].value) if names else "pyscep CA"
+    suffix = " RA" if len(usages) > 1 else f" RA {_PURPOSES[usages[0]]}"
+    name = _name(base[: 64 - len(suffix)] + suffix, None)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(ca.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(serial_number)
+        .not_valid_before(max(now - BACKDATE, ca.certificate.not_valid_before_utc))
+        .not_valid_after(ca.certificate.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(False, None), critical=True)
+        .add_extension(key_usage(usages), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
+        .add_extension(_issuer_key_identifier(ca.certificate), False)
+        .sign(ca.private_key, hashes.SHA256())
+    )
+
+
+_PURPOSES: Final = {"digitalSignature": "signing", "keyEncipherment": "encryption"}
+
+
+def _name(common_name: str, organization: str | None) -> x509.Name:
+    attributes = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
+    if organization:
+        attributes.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
+    return x509.Name(attributes)
+
+
+def _issuer_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)

@@ -1,0 +1,281 @@
+"""The signing side of a CA: certificates and CRLs from what has been decided already.
+
+What is signed has to be stored before it is signed, so this module writes the TBSCertificate
+itself (RFC 5280 section 4.1) instead of having a builder write and sign it in one step. That
+also keeps the subject of the request octet by octet; and the CRL is written likewise because
+cryptography's builder needs time with the square of the entries. What comes out is read back with
+cryptography before it leaves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cached_property, lru_cache
+from hashlib import sha256
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.x509.oid import AuthorityInformationAccessOID
+
+from pyscep.ca.names import EMPTY_NAME, Names
+from pyscep.ca.profile import ClientKey, Profile
+from pyscep.codec import der
+from pyscep.identity import Identity
+
+_RSA_ALGORITHMS: Final = {
+    "sha256": der.sequence(der.oid("1.2.840.113549.1.1.11"), der.null()),
+    "sha384": der.sequence(der.oid("1.2.840.113549.1.1.12"), der.null()),
+    "sha512": der.sequence(der.oid("1.2.840.113549.1.1.13"), der.null()),
+}
+_EC_ALGORITHMS: Final = {
+    "sha256": der.sequence(der.oid("1.2.840.10045.4.3.2")),
+    "sha384": der.sequence(der.oid("1.2.840.10045.4.3.3")),
+    "sha512": der.sequence(der.oid("1.2.840.10045.4.3.4")),
+}
+_HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
+}
+_VERSION_3: Final = der.context(0, der.integer(2))
+SAN_OID: Final = "2.5.29.17"
+_TRUE: Final = der.tlv(der.BOOLEAN, b"\xff")
+
+REVOCATION_REASONS: Final = {
+    flag.value: flag for flag in x509.ReasonFlags if flag is not x509.ReasonFlags.remove_from_crl
+}
+"""Reasons by their RFC 5280 names, such as ``keyCompromise``."""
+
+
+class IssuerError(RuntimeError):
+    """The CA can't issue at all: no request can help that, somebody has to look."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevokedEntry:
+    """One line of a CRL."""
+
+    serial_number: int
+    revoked_at: datetime
+    reason: str = "unspecified"
+
+
+class Issuer:
+    """Signs certificates and CRLs with the key of one CA.
+
+    Args:
+        identity: the CA's certificate and key (RSA or EC); its chain goes into GetCACert.
+        digest: sha256, sha384 or sha512.
+        crl_lifetime: from thisUpdate to nextUpdate.
+        crl_urls: distribution points that go into certificates.
+        issuer_urls: where the CA certificate can be had (authorityInfoAccess).
+
+    Raises:
+        ValueError: not the certificate of a CA, or a key that can't sign certificates.
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        digest: str = "sha256",
+        crl_lifetime: timedelta = timedelta(days=7),
+        crl_urls: Iterable[str] = (),
+        issuer_urls: Iterable[str] = (),
+    ) -> None:
+        self.identity = identity
+        self.certificate = identity.certificate
+        self.crl_lifetime = crl_lifetime
+        if digest not in _HASHES:
+            raise ValueError(f"digest {digest!r} is none of {', '.join(_HASHES)}")
+        self._digest = _HASHES[digest]
+        _check_is_ca(identity.certificate)
+        public_key = identity.certificate.public_key()
+        match public_key:
+            case rsa.RSAPublicKey():
+                self._algorithm = _RSA_ALGORITHMS[digest]
+            case ec.EllipticCurvePublicKey():
+                self._algorithm = _EC_ALGORITHMS[digest]
+            case _:
+                raise ValueError("the key of a CA is RSA or EC")
+        self._is_rsa = isinstance(public_key, rsa.RSAPublicKey)
+        self._not_before = identity.certificate.not_valid_before_utc
+        self._not_after = identity.certificate.not_valid_after_utc
+        self._common = _common_extensions(identity.certificate, crl_urls, issuer_urls)
+
+    @cached_property
+    def id(self) -> str:
+        """Names this issuer (name and key) in the store: 64 hexadecimal digits."""
+        raw = self.identity.raw
+        return sha256(raw.subject + raw.spki).hexdigest()
+
+    def to_be_signed(
+        self,
+        *,
+        serial_number: int,
+        names: Names,
+        key: ClientKey,
+        spki: bytes,
+        profile: Profile,
+        now: datetime,
+    ) -> tuple[bytes, datetime]:
+        """The TBSCertificate for a decided request, DER, and its notAfter.
+
+        Args:
+            serial_number: positive, at most 20 octets.
+            names: the profile's choice out of the request.
+            key: to be certified.
+            spki: the same key, DER, as the request had it.
+            profile: says what else stands in the certificate.
+            now: the time of issue.
+
+        Raises:
+            IssuerError: the CA certificate is not valid now.
+        """
+        not_before, not_after = self._validity(profile, now)
+        extensions = [_static_extensions(profile, isinstance(key, rsa.RSAPublicKey))]
+        if names.sans:
+            # RFC 5280 section 4.2.1.6: critical where the subject is empty.
+            extensions.append(_encoded(SAN_OID, names.sans, names.subject == EMPTY_NAME))
+        extensions.append(_extension(x509.SubjectKeyIdentifier.from_public_key(key)))
+        extensions.append(self._common)
+        tbs = der.sequence(
+            _VERSION_3,
+            der.integer(serial_number),
+            self._algorithm,
+            self.identity.raw.subject,
+            der.sequence(der.time(not_before), der.time(not_after)),
+            names.subject,
+            spki,
+            der.context(3, der.sequence(*extensions)),
+        )
+        return tbs, not_after
+
+    def sign(self, tbs: bytes) -> x509.Certificate:
+        """Sign a stored TBSCertificate; what comes back holds exactly those octets.
+
+        With RSA the same octets give the same certificate, whenever and wherever a crash
+        interrupted.
+
+        Raises:
+            IssuerError: the result does not read back as what was to be signed.
+        """
+        certificate = x509.load_der_x509_certificate(self._signed(tbs))
+        if certificate.tbs_certificate_bytes != tbs:
+            raise IssuerError("the signed certificate differs from what was stored")
+        return certificate
+
+    def make_crl(self, entries: Iterable[RevokedEntry], *, number: int, now: datetime) -> bytes:
+        """A complete CRL (RFC 5280 section 5), DER.
+
+        Args:
+            entries: every revoked certificate of this issuer.
+            number: larger than that of every CRL before.
+            now: thisUpdate; nextUpdate is ``crl_lifetime`` later.
+        """
+        revoked = [_revoked_entry(entry) for entry in entries]
+        tbs = der.sequence(
+            der.integer(1),
+            self._algorithm,
+            self.identity.raw.subject,
+            der.time(now),
+            der.time(now + self.crl_lifetime),
+            # RFC 5280 section 5.1.2.6: absent, not empty, when nothing is revoked.
+            der.sequence(*revoked) if revoked else b"",
+            der.context(
+                0,
+                der.sequence(
+                    _extension(_authority_key_identifier(self.certificate)),
+                    _extension(x509.CRLNumber(number)),
+                ),
+            ),
+        )
+        return self._signed(tbs)
+
+    def _signed(self, tbs: bytes) -> bytes:
+        """What was to be signed, the algorithm and the signature, as one SEQUENCE."""
+        key = self.identity.private_key
+        if self._is_rsa:
+            signature = key.sign(tbs, padding.PKCS1v15(), self._digest)
+        else:
+            signature = key.sign(tbs, ec.ECDSA(self._digest))
+        return der.sequence(tbs, self._algorithm, der.bit_string(signature))
+
+    def _validity(self, profile: Profile, now: datetime) -> tuple[datetime, datetime]:
+        """notBefore and notAfter, never outside of the CA's own."""
+        if not self._not_before <= now < self._not_after:
+            raise IssuerError("the CA certificate is not valid at this time")
+        now = now.replace(microsecond=0)
+        not_before = max(now - profile.backdate, self._not_before)
+        return not_before, min(now + profile.validity, self._not_after)
+
+
+def _check_is_ca(certificate: x509.Certificate) -> None:
+    extensions = certificate.extensions
+    try:
+        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound as error:
+        raise ValueError(f"the issuer's certificate is not a CA's: {error}") from error
+    if not (constraints.ca and usage.key_cert_sign and usage.crl_sign):
+        raise ValueError(
+            "the issuer's certificate needs CA:TRUE with the key usages keyCertSign and cRLSign"
+        )
+
+
+def _common_extensions(
+    ca: x509.Certificate, crl_urls: Iterable[str], issuer_urls: Iterable[str]
+) -> bytes:
+    """The encoded extensions that depend on the issuer alone."""
+    extensions = [_extension(_authority_key_identifier(ca))]
+    points = [
+        x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
+        for url in crl_urls
+    ]
+    if points:
+        extensions.append(_extension(x509.CRLDistributionPoints(points)))
+    access = [
+        x509.AccessDescription(
+            AuthorityInformationAccessOID.CA_ISSUERS, x509.UniformResourceIdentifier(url)
+        )
+        for url in issuer_urls
+    ]
+    if access:
+        extensions.append(_extension(x509.AuthorityInformationAccess(access)))
+    return b"".join(extensions)
+
+
+def _authority_key_identifier(ca: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    try:
+        identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        identifier = x509.SubjectKeyIdentifier.from_public_key(ca.public_key())
+    return x509.AuthorityKeyIdentifier(identifier.digest, None, None)
+
+
+@lru_cache(maxsize=64)
+def _static_extensions(profile: Profile, encipher: bool) -> bytes:
+    return b"".join(
+        _extension(value, critical) for value, critical in profile.usages(encipher=encipher)
+    )
+
+
+def _extension(value: x509.ExtensionType, critical: bool = False) -> bytes:
+    return _encoded(value.oid.dotted_string, value.public_bytes(), critical)
+
+
+def _encoded(oid: str, value: bytes, critical: bool) -> bytes:
+    return der.sequence(der.oid(oid), _TRUE if critical else b"", der.octet_string(value))
+
+
+def _revoked_entry(entry: RevokedEntry) -> bytes:
+    extensions = b""
+    if entry.reason != "unspecified":
+        # RFC 5280 section 5.3.1: leave the reason out rather than say unspecified.
+        reason = x509.CRLReason(REVOCATION_REASONS[entry.reason])
+        extensions = der.sequence(_extension(reason))
+    return der.sequence(der.integer(entry.serial_number), der.time(entry.revoked_at), extensions)

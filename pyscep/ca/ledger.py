@@ -1,0 +1,310 @@
+"""Questions to and entries in the tables of attempts and certificates.
+
+Functions of a connection, so that the authority decides what belongs to one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import (
+    Connection,
+    and_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
+
+from pyscep.ca import schema
+from pyscep.ca.records import Attempt, AttemptState, CertificateRecord
+
+_attempts = schema.attempts
+_certificates = schema.certificates
+
+KEPT_REFUSALS: Final = 10_000
+"""How many refused attempts are kept: anybody can cause them."""
+MAX_PENDING: Final = 10_000
+PENDING_LIFETIME: Final = timedelta(days=7)
+
+# Statements are built once: building one costs more than running it.
+_BY_ISSUE_KEY: Final = select(_certificates).where(_certificates.c.issue_key == bindparam("key"))
+_BY_SERIAL: Final = select(_certificates).where(
+    _certificates.c.issuer_id == bindparam("issuer"), _certificates.c.serial == bindparam("serial")
+)
+_BY_ID: Final = select(_certificates).where(_certificates.c.id == bindparam("certificate_id"))
+_CLOSE_WINDOW: Final = (
+    update(_certificates)
+    .where(_certificates.c.id == bindparam("certificate_id"))
+    .values(issue_key=None)
+)
+_WAITING: Final = (
+    select(_attempts)
+    .where(
+        or_(
+            and_(
+                _attempts.c.endpoint == bindparam("endpoint"),
+                _attempts.c.transaction_id == bindparam("transaction"),
+            ),
+            _attempts.c.issue_key == bindparam("key"),
+        ),
+        _attempts.c.state.in_(("pending", "denied")),
+    )
+    .order_by(_attempts.c.id)
+)
+_SIGNED: Final = (
+    update(_certificates)
+    .where(_certificates.c.id == bindparam("certificate_id"), _certificates.c.state == "signing")
+    .values(certificate=bindparam("der"), state="issued", issued_at=bindparam("now"))
+)
+_INSERT_ATTEMPT: Final = insert(_attempts)
+_INSERT_CERTIFICATE: Final = insert(_certificates)
+
+
+# --- attempts --------------------------------------------------------------------------
+
+
+def add_attempt(connection: Connection, **values: Any) -> int:
+    """Enter an attempt and return its id."""
+    return _insert(connection, _INSERT_ATTEMPT, values)
+
+
+def add_refusal(connection: Connection, **values: Any) -> None:
+    """Enter a refused attempt; the oldest refusals make room."""
+    number = add_attempt(connection, **values)
+    if number % 256 == 0:
+        connection.execute(
+            delete(_attempts).where(
+                _attempts.c.state == "refused", _attempts.c.id <= number - KEPT_REFUSALS
+            )
+        )
+
+
+def waiting_attempts(
+    connection: Connection, *, endpoint: str, transaction_id: str, issue_key: str
+) -> tuple[Attempt, ...]:
+    """Pending and denied attempts of the transaction and of the same request, oldest first."""
+    rows = connection.execute(
+        _WAITING, {"endpoint": endpoint, "transaction": transaction_id, "key": issue_key}
+    )
+    return tuple(Attempt.from_row(row) for row in rows)
+
+
+def polled_attempt(
+    connection: Connection,
+    *,
+    endpoint: str,
+    transaction_id: str,
+    signer_key: str,
+    csr_key: str | None = None,
+) -> Attempt | None:
+    """The latest attempt of a transaction that this key signed, refusals left aside."""
+    query = select(_attempts).where(
+        _attempts.c.endpoint == endpoint,
+        _attempts.c.transaction_id == transaction_id,
+        _attempts.c.signer_key == signer_key,
+        _attempts.c.state != "refused",
+    )
+    if csr_key is not None:
+        query = query.where(_attempts.c.csr_key == csr_key)
+    row = connection.execute(query.order_by(_attempts.c.id.desc()).limit(1)).first()
+    return Attempt.from_row(row) if row else None
+
+
+def pending_attempts(connection: Connection, endpoint: str) -> tuple[Attempt, ...]:
+    """All that wait, oldest first."""
+    query = (
+        select(_attempts)
+        .where(_attempts.c.state == "pending", _attempts.c.endpoint == endpoint)
+        .order_by(_attempts.c.id)
+    )
+    return tuple(Attempt.from_row(row) for row in connection.execute(query))
+
+
+def count_pending(connection: Connection) -> int:
+    query = select(func.count()).select_from(_attempts).where(_attempts.c.state == "pending")
+    return int(connection.execute(query).scalar_one())
+
+
+def get_pending(connection: Connection, endpoint: str, attempt_id: int) -> Attempt | None:
+    """A pending attempt by its id."""
+    query = select(_attempts).where(
+        _attempts.c.id == attempt_id,
+        _attempts.c.endpoint == endpoint,
+        _attempts.c.state == "pending",
+    )
+    row = connection.execute(query).first()
+    return Attempt.from_row(row) if row else None
+
+
+def decide(
+    connection: Connection,
+    issue_key: str,
+    *,
+    state: AttemptState,
+    now: datetime,
+    window_ends: datetime,
+    reason: str | None = None,
+    certificate_id: int | None = None,
+) -> None:
+    """Turn all pending attempts of one request into issued or denied ones."""
+    connection.execute(
+        update(_attempts)
+        .where(_attempts.c.issue_key == issue_key, _attempts.c.state == "pending")
+        .values(
+            state=state,
+            reason=reason,
+            decided_at=now,
+            window_ends=window_ends,
+            certificate_id=certificate_id,
+            pending_key=None,
+        )
+    )
+
+
+def expire_pending(connection: Connection, now: datetime) -> None:
+    """Deny what nobody decided on in PENDING_LIFETIME."""
+    connection.execute(
+        update(_attempts)
+        .where(_attempts.c.state == "pending", _attempts.c.created_at < now - PENDING_LIFETIME)
+        .values(
+            state="denied",
+            reason="nobody decided in time",
+            decided_at=now,
+            window_ends=now,
+            pending_key=None,
+        )
+    )
+
+
+def knows_key(connection: Connection, key: str) -> bool:
+    """Whether a key has a certificate of ours, or has signed a request that wasn't refused."""
+    certified = select(_certificates.c.id).where(_certificates.c.csr_key == key)
+    if connection.execute(certified.limit(1)).first() is not None:
+        return True
+    signed = select(_attempts.c.id).where(
+        _attempts.c.signer_key == key, _attempts.c.state.in_(("pending", "issued"))
+    )
+    return connection.execute(signed.limit(1)).first() is not None
+
+
+# --- certificates ----------------------------------------------------------------------
+
+
+def add_certificate(connection: Connection, **values: Any) -> int:
+    """Enter a certificate that is about to be signed and return its id."""
+    return _insert(connection, _INSERT_CERTIFICATE, values)
+
+
+def same_request(connection: Connection, issue_key: str) -> CertificateRecord | None:
+    """The certificate that this request got before; its window may have ended."""
+    return _one(connection, _BY_ISSUE_KEY, {"key": issue_key})
+
+
+def close_window(connection: Connection, certificate_id: int) -> None:
+    """Let the same request count as a new one."""
+    connection.execute(_CLOSE_WINDOW, {"certificate_id": certificate_id})
+
+
+def by_serial(
+    connection: Connection, issuer_id: str, serial_number: int
+) -> CertificateRecord | None:
+    if not 0 < serial_number < 1 << 160:
+        return None  # not one of ours, whose serial numbers have 20 octets
+    return _one(connection, _BY_SERIAL, {"issuer": issuer_id, "serial": f"{serial_number:x}"})
+
+
+def by_id(connection: Connection, certificate_id: int) -> CertificateRecord | None:
+    return _one(connection, _BY_ID, {"certificate_id": certificate_id})
+
+
+def set_signed(connection: Connection, certificate_id: int, der: bytes, now: datetime) -> bool:
+    """Store the signed certificate; False if another one finished it before."""
+    result = connection.execute(_SIGNED, {"certificate_id": certificate_id, "der": der, "now": now})
+    return result.rowcount == 1
+
+
+def set_notified(connection: Connection, certificate_id: int) -> None:
+    connection.execute(
+        update(_certificates).where(_certificates.c.id == certificate_id).values(notified=True)
+    )
+
+
+def unsigned(connection: Connection, issuer_id: str) -> tuple[CertificateRecord, ...]:
+    """What was written and never signed, because a process ended in between."""
+    return _all(
+        connection,
+        select(_certificates).where(
+            _certificates.c.issuer_id == issuer_id, _certificates.c.state == "signing"
+        ),
+    )
+
+
+def newest(connection: Connection, issuer_id: str, limit: int) -> tuple[CertificateRecord, ...]:
+    return _all(
+        connection,
+        select(_certificates)
+        .where(_certificates.c.issuer_id == issuer_id)
+        .order_by(_certificates.c.id.desc())
+        .limit(limit),
+    )
+
+
+def signed_request_for(connection: Connection, certificate_id: int, signer_key: str) -> bool:
+    """Whether that key signed a request that got this certificate."""
+    query = select(_attempts.c.id).where(
+        _attempts.c.certificate_id == certificate_id, _attempts.c.signer_key == signer_key
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def same_holder(connection: Connection, record: CertificateRecord, key: str) -> bool:
+    """Whether that key has another certificate for the same subject, not revoked."""
+    query = select(_certificates.c.id).where(
+        _certificates.c.csr_key == key,
+        _certificates.c.issuer_id == record.issuer_id,
+        _certificates.c.subject_der == record.subject_der,
+        _certificates.c.state == "issued",
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def revoke(connection: Connection, certificate_id: int, *, reason: str, now: datetime) -> None:
+    """Mark an issued certificate as revoked."""
+    connection.execute(
+        update(_certificates)
+        .where(_certificates.c.id == certificate_id, _certificates.c.state == "issued")
+        .values(state="revoked", revoked_at=now, revocation_reason=reason)
+    )
+
+
+def revoked(connection: Connection, issuer_id: str, since: datetime) -> Sequence[Any]:
+    """Serial, time and reason of what is revoked and did not end before ``since``."""
+    query = select(
+        _certificates.c.serial, _certificates.c.revoked_at, _certificates.c.revocation_reason
+    ).where(
+        _certificates.c.issuer_id == issuer_id,
+        _certificates.c.state == "revoked",
+        _certificates.c.not_after >= since,
+    )
+    return connection.execute(query.order_by(_certificates.c.id)).all()
+
+
+def _insert(connection: Connection, statement: Any, values: dict[str, Any]) -> int:
+    """Insert one row and return the id that the database gave it."""
+    key: Any = connection.execute(statement, values).inserted_primary_key
+    return int(key[0])
+
+
+def _one(connection: Connection, query: Any, values: dict[str, Any]) -> CertificateRecord | None:
+    row = connection.execute(query, values).first()
+    return CertificateRecord.from_row(row) if row else None
+
+
+def _all(connection: Connection, query: Any) -> tuple[CertificateRecord, ...]:
+    return tuple(CertificateRecord.from_row(row) for row in connection.execute(query))

@@ -1,0 +1,228 @@
+"""A profile: which keys and names may be certified, and what the certificate then says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from typing import Final, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from pyscep.ca import names
+from pyscep.ca.names import NameRules, Names
+from pyscep.ca.refusal import Refusal
+from pyscep.pkcs10 import CertificateRequest
+
+KEY_USAGES: Final = {
+    "digitalSignature": "digital_signature",
+    "nonRepudiation": "content_commitment",
+    "keyEncipherment": "key_encipherment",
+    "dataEncipherment": "data_encipherment",
+    "keyAgreement": "key_agreement",
+}
+"""Key usages that a leaf may have, by their RFC 5280 names. keyCertSign and cRLSign are not
+among them: no profile can make a CA."""
+
+EXTENDED_KEY_USAGES: Final = {
+    "clientAuth": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "serverAuth": ExtendedKeyUsageOID.SERVER_AUTH,
+    "emailProtection": ExtendedKeyUsageOID.EMAIL_PROTECTION,
+    "codeSigning": ExtendedKeyUsageOID.CODE_SIGNING,
+    "timeStamping": ExtendedKeyUsageOID.TIME_STAMPING,
+    "smartcardLogon": ExtendedKeyUsageOID.SMARTCARD_LOGON,
+    "ipsecIKE": ExtendedKeyUsageOID.IPSEC_IKE,
+}
+"""Extended key usages by name; a dotted OID works too."""
+
+ClientKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+"""Public keys that can be certified."""
+
+_FORBIDDEN_USAGES: Final = (
+    ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+    ExtendedKeyUsageOID.OCSP_SIGNING,
+    # Clients would take the holder for an RA of this CA.
+    x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.1"),
+    x509.ObjectIdentifier("1.3.6.1.5.5.7.3.27"),
+    x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewalRules:
+    """When the holder of a certificate may have a new one without a challenge.
+
+    RFC 8894 section 2.3 leaves all of this to the server.
+    """
+
+    allowed: bool = True
+    same_key: bool = True
+    """Whether the new certificate may have the key of the old one."""
+    window: timedelta | None = None
+    """How long before its end a certificate can be renewed; None: at any time."""
+    grace: timedelta = timedelta(0)
+    """How long after its end it still can."""
+    subject_change: bool = False
+    """Whether the new request may have other names than the old one."""
+    approval: Literal["automatic", "manual"] = "automatic"
+
+
+# No slots: the prepared extensions are cached on the instance.
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What a CA certifies for one kind of client.
+
+    The defaults fit devices that authenticate with their certificate.
+
+    Raises:
+        ValueError: a setting that is unknown or makes no sense.
+    """
+
+    name: str = "device"
+    validity: timedelta = timedelta(days=365)
+    backdate: timedelta = timedelta(hours=24)
+    """How far before the present notBefore lies: clocks of devices are wrong."""
+    key_usage: tuple[str, ...] = ("digitalSignature", "keyEncipherment")
+    """Names from KEY_USAGES; keyEncipherment is left out for EC keys."""
+    extended_key_usage: tuple[str, ...] = ("clientAuth",)
+    """Names from EXTENDED_KEY_USAGES, or dotted OIDs. Keep clientAuth among them: a
+    certificate without it can pass for an RA's with SCEP clients."""
+    subject_types: tuple[str, ...] = tuple(names.SUBJECT_TYPES)
+    san_types: tuple[str, ...] = ("dns", "ip", "email", "uri")
+    patterns: tuple[tuple[str, str], ...] = ()
+    """Pairs of a name type and a regular expression for the whole of its values."""
+    uri_schemes: tuple[str, ...] = ("http", "https", "urn", "spiffe")
+    wildcards: bool = False
+    """Allow ``*.`` at the start of a DNS name."""
+    max_sans: int = 20
+    key_algorithms: tuple[str, ...] = ("rsa",)
+    """Out of rsa and ec. An EC key can't receive a SCEP reply, so its certificate can't
+    be renewed by SCEP."""
+    rsa_bits: tuple[int, int] = (2048, 4096)
+    """Least and greatest size of an RSA key; at most 8192."""
+    signer_key: Literal["any", "csr"] = "any"
+    """``csr`` demands that a first request is signed with the key to be certified. Windows
+    and gateways sign with another one."""
+    approval: Literal["automatic", "manual"] = "automatic"
+    """``manual``: an authorized request waits until somebody approves it."""
+    challenge: Literal["required", "optional"] = "required"
+    """``optional``: a request without challenge waits for approval instead of being
+    refused. It is never granted on its own."""
+    renewal: RenewalRules = RenewalRules()
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a profile needs a name")
+        if self.validity <= timedelta(0) or self.backdate < timedelta(0):
+            raise ValueError("validity must be positive and backdate not negative")
+        for usage in self.key_usage:
+            if usage not in KEY_USAGES:
+                raise ValueError(f"key usage {usage!r} is none of {', '.join(KEY_USAGES)}")
+        for oid in self._extended_oids():
+            if oid in _FORBIDDEN_USAGES:
+                raise ValueError(f"extended key usage {oid.dotted_string} is not for clients")
+        for algorithm in self.key_algorithms:
+            if algorithm not in ("rsa", "ec"):
+                raise ValueError(f"key algorithm {algorithm!r} is none of rsa, ec")
+        least, most = self.rsa_bits
+        if not 1024 <= least <= most <= 8192:
+            raise ValueError("rsa_bits: least and greatest, between 1024 and 8192")
+        for setting, value, choices in (
+            ("signer_key", self.signer_key, ("any", "csr")),
+            ("approval", self.approval, ("automatic", "manual")),
+            ("challenge", self.challenge, ("required", "optional")),
+            ("renewal approval", self.renewal.approval, ("automatic", "manual")),
+        ):
+            if value not in choices:
+                raise ValueError(f"{setting} {value!r} is none of {', '.join(choices)}")
+        self.name_rules  # noqa: B018 (evaluated for its checks)
+
+    @cached_property
+    def name_rules(self) -> NameRules:
+        """The part that decides on names."""
+        return NameRules(
+            subject_types=self.subject_types,
+            san_types=self.san_types,
+            patterns=self.patterns,
+            uri_schemes=self.uri_schemes,
+            wildcards=self.wildcards,
+            max_sans=self.max_sans,
+        )
+
+    @property
+    def ever_waits(self) -> bool:
+        """Whether any request can come to wait for approval."""
+        return "manual" in (self.approval, self.renewal.approval) or self.challenge == "optional"
+
+    def check_key(self, csr: CertificateRequest) -> ClientKey:
+        """The key to be certified, if the profile allows it.
+
+        That it is not weak has been checked with the request's own signature; here the
+        profile decides on its kind and size.
+
+        Raises:
+            Refusal: another kind or size.
+        """
+        match csr.public_key:
+            case rsa.RSAPublicKey() as key if "rsa" in self.key_algorithms:
+                least, most = self.rsa_bits
+                if not least <= key.key_size <= most:
+                    raise Refusal(f"RSA key of {key.key_size} bits: {least} to {most} are allowed")
+                return key
+            case ec.EllipticCurvePublicKey() as key if "ec" in self.key_algorithms:
+                return key
+            case key:
+                raise Refusal(f"keys of the kind {type(key).__name__} are not allowed")
+
+    def take_names(self, csr: CertificateRequest) -> Names:
+        """The names of a request that the profile allows.
+
+        Raises:
+            Refusal: nothing is left, there are too many, or a value is bad.
+        """
+        return names.take(self.name_rules, csr)
+
+    def usages(self, *, encipher: bool) -> tuple[tuple[x509.ExtensionType, bool], ...]:
+        """The extensions that are the same for every certificate, with their criticality.
+
+        Args:
+            encipher: whether the key can encipher (RSA can, EC can't).
+        """
+        extensions: list[tuple[x509.ExtensionType, bool]] = [
+            (x509.BasicConstraints(ca=False, path_length=None), True)
+        ]
+        usages = [u for u in self.key_usage if encipher or not u.endswith("Encipherment")]
+        if usages:
+            extensions.append((key_usage(usages), True))
+        if self.extended_key_usage:
+            extensions.append((x509.ExtendedKeyUsage(self._extended_oids()), False))
+        return tuple(extensions)
+
+    def _extended_oids(self) -> tuple[x509.ObjectIdentifier, ...]:
+        oids = []
+        for usage in self.extended_key_usage:
+            try:
+                known = EXTENDED_KEY_USAGES.get(usage)
+                oids.append(known or x509.ObjectIdentifier(usage))
+            except ValueError as error:
+                raise ValueError(f"unknown extended key usage {usage!r}") from error
+        return tuple(oids)
+
+
+def key_usage(usages: Iterable[str], *, ca: bool = False) -> x509.KeyUsage:
+    """The keyUsage extension from RFC 5280 names; ``ca`` adds keyCertSign and cRLSign."""
+    chosen = {KEY_USAGES[usage] for usage in usages}
+    return x509.KeyUsage(
+        digital_signature="digital_signature" in chosen,
+        content_commitment="content_commitment" in chosen,
+        key_encipherment="key_encipherment" in chosen,
+        data_encipherment="data_encipherment" in chosen,
+        key_agreement="key_agreement" in chosen,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
