@@ -1,0 +1,155 @@
+"""uvicorn, set up so that every SCEP client gets through.
+
+* h11 with a large buffer: Intune's challenge makes a request target of about 41,000 bytes and
+  65,000 must pass. httptools stops at 65,535 bytes of target, which is just enough; it also
+  can't tell how long a request's head has taken to arrive, so h11 it is.
+* HTTP/1.0 without Host (Cisco) is answered; HTTP/1.1 without Host is refused, as HTTP says.
+* No access log: a GET query holds the whole request, the challenge encrypted in it.
+* No Server header; X-Forwarded-For is not believed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_BYTES = 256 * 1024
+"""Request line and headers together."""
+HEAD_SECONDS = 10.0
+"""From a connection's start, or a request's first byte, to the end of its headers."""
+GRACEFUL_SECONDS = 20
+"""How long requests in flight may take after the signal to stop."""
+MAX_CONNECTIONS = 1024
+
+
+class ScepProtocol(H11Protocol):
+    """uvicorn's h11 protocol with a deadline for the head of a request."""
+
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the base
+        """Start the clock."""
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        """Stop the clock when the head is complete."""
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop the clock for good."""
+        self._stop_watch()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
+            self._stop_watch()
+        elif self._head_timer is None:
+            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+
+    def _stop_watch(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _too_slow(self) -> None:
+        self._head_timer = None
+        self.transport.abort()
+
+
+class _Server(uvicorn.Server):
+    """A server whose signals end it with exit code 0: the first gently, the second at once."""
+
+    on_ready: Callable[[], None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Tell that the server is ready."""
+        await super().startup(sockets)
+        if self.started and self.on_ready is not None:
+            self.on_ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGINT, signal.SIGTERM)
+        taken = []
+        for number in signals:
+            # Not the main thread: then whoever runs this stops it by `should_exit`.
+            with contextlib.suppress(ValueError, RuntimeError):
+                loop.add_signal_handler(number, self.stop)
+                taken.append(number)
+        try:
+            yield
+        finally:
+            for number in taken:
+                loop.remove_signal_handler(number)
+
+    def stop(self) -> None:
+        """Finish what is in flight and end; called again, end at once."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises:
+        OSError: the address is in use or not ours.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(1024)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return sock
+
+
+def make_server(app: Any, *, on_ready: Callable[[], None] | None = None) -> uvicorn.Server:
+    """A uvicorn server for an ASGI application, to be run on a socket of ``bind``.
+
+    Args:
+        app: the ASGI application.
+        on_ready: called once, when requests are being answered.
+    """
+    config = uvicorn.Config(
+        app,
+        http=ScepProtocol,
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        ws="none",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=MAX_CONNECTIONS,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+    )
+    server = _Server(config)
+    server.on_ready = on_ready
+    return server
+
+
+def serve(app: Any, sock: socket.socket, *, on_ready: Callable[[], None] | None = None) -> None:
+    """Serve until SIGINT or SIGTERM; requests in flight are finished.
+
+    Args:
+        app: the ASGI application.
+        sock: of ``bind``.
+        on_ready: called once, when requests are being answered.
+    """
+    make_server(app, on_ready=on_ready).run(sockets=[sock])

@@ -1,0 +1,193 @@
+"""``pyscep serve``: a CA on this machine, without configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyscep.cli import files
+from pyscep.cli.problems import Failed
+from pyscep.cli.session import POLICIES, Output, json_option
+
+if TYPE_CHECKING:
+    from pyscep.ca import CertificateAuthority
+    from pyscep.site.serve import ServeSettings
+
+DIRECTORY = "pyscep-ca"
+
+
+def directory_option(function: Any) -> Any:
+    """Add where the CA is."""
+    return click.option(
+        "--directory",
+        metavar="DIR",
+        default=DIRECTORY,
+        show_default=True,
+        help="Keys, certificates and database of the CA.",
+    )(function)
+
+
+def ca_password() -> bytes | None:
+    """The password of the CA's key files, from the environment."""
+    word = os.environ.get("PYSCEP_CA_PASSWORD")
+    return word.encode() if word else None
+
+
+@click.command("serve")
+@directory_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port; 0 takes a free one.",
+)
+@click.option(
+    "--policy",
+    type=click.Choice(POLICIES),
+    default="modern",
+    show_default=True,
+    help="modern: SHA-2 and AES. compatible: also SHA-1 and 3DES. legacy: also MD5 and "
+    "single DES (micromdm's scepclient, old Cisco).",
+)
+@click.option(
+    "--topology",
+    type=click.Choice(("ra", "ca")),
+    default="ra",
+    show_default=True,
+    help="Who talks to clients: an RA certificate, or the CA's own key. Counts when the CA is "
+    "made.",
+)
+@click.option(
+    "--approval",
+    type=click.Choice(("automatic", "manual")),
+    default="automatic",
+    show_default=True,
+    help="manual: a new device waits for `pyscep approve`; renewals do not.",
+)
+@click.option(
+    "--static-challenge-file",
+    metavar="FILE",
+    help="Also accept the challenge in FILE, from any device, any number of times. Or set "
+    "PYSCEP_STATIC_CHALLENGE.",
+)
+@click.option(
+    "--allow-anyone",
+    is_flag=True,
+    help="Open enrollment: every challenge is right, and a request without one waits for "
+    "approval. Whoever reaches the port gets a certificate.",
+)
+@json_option
+def serve_command(
+    out: Output,
+    directory: str,
+    host: str,
+    port: int,
+    policy: Any,
+    topology: Any,
+    approval: Any,
+    static_challenge_file: str | None,
+    allow_anyone: bool,
+) -> None:
+    """Run a CA, and make one first where there is none.
+
+    Shows the URL for clients, the CA's SHA-256 fingerprint and a challenge for one device (good
+    for an hour; more with `pyscep challenge`). Ctrl-C stops it gently. PYSCEP_CA_PASSWORD
+    encrypts and opens the CA's key files.
+
+    With --json the line on standard output that says it is ready is a JSON object, and each
+    event is one on standard error.
+
+    \b
+    Examples:
+      pyscep serve
+      pyscep serve --directory /var/lib/pyscep --host 0.0.0.0 --policy compatible
+      pyscep serve --approval manual --port 0 --json
+    """
+    from pyscep.site import serve as site
+
+    settings = site.ServeSettings(
+        directory=Path(directory),
+        policy=policy,
+        topology=topology,
+        approval=approval,
+        static_challenge=_static_challenge(static_challenge_file),
+        allow_anyone=allow_anyone,
+        password=ca_password(),
+    )
+    with _open(settings) as ca:
+        try:
+            sock = site.bind(host, port)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise Failed(f"can't listen on {host} port {port}: {reason}", code="address") from error
+        with sock:
+            ready = _ready(ca, settings, site.url_of(sock, host))
+
+            def on_event(event: Any) -> None:
+                record = site.describe_event(event)
+                text = json.dumps(record) if out.as_json else site.event_line(record)
+                with contextlib.suppress(OSError):  # nobody reads any more: go on serving
+                    click.echo(text, err=True)
+
+            def on_ready() -> None:
+                if out.as_json:
+                    click.echo(json.dumps(ready))
+                else:
+                    click.echo(_ready_text(ready))
+
+            site.serve(site.site(ca, settings, on_event=on_event), sock, on_ready=on_ready)
+
+
+def _open(settings: ServeSettings) -> CertificateAuthority:
+    from pyscep.site import serve as site
+
+    try:
+        return site.open_ca(settings)
+    except ValueError as error:
+        raise Failed(str(error), code="ca") from error
+
+
+def _static_challenge(path: str | None) -> str | None:
+    if path is not None:
+        return files.read_word(path)
+    return os.environ.get("PYSCEP_STATIC_CHALLENGE") or None
+
+
+def _ready(ca: CertificateAuthority, settings: ServeSettings, url: str) -> dict[str, Any]:
+    from pyscep.site import serve as site
+
+    ready: dict[str, Any] = {
+        "status": "ready",
+        "url": url,
+        "fingerprint": ca.fingerprint,
+        "challenge": None if settings.allow_anyone else ca.new_challenge(),
+        "directory": str(settings.directory.absolute()),
+        "policy": settings.policy,
+        "pid": os.getpid(),
+    }
+    if warning := site.WEAK_POLICIES.get(settings.policy):
+        ready["warning"] = f"policy {settings.policy}: {warning}"
+    return ready
+
+
+def _ready_text(ready: dict[str, Any]) -> str:
+    lines = [
+        f"SCEP URL:     {ready['url']}",
+        f"Fingerprint:  {ready['fingerprint']}",
+    ]
+    if ready["challenge"]:
+        lines.append(f"Challenge:    {ready['challenge']}   (one device, one hour)")
+    else:
+        lines.append("Challenge:    any (--allow-anyone)")
+    lines.append(f"Directory:    {ready['directory']}")
+    if "warning" in ready:
+        lines.append(f"Warning:      {ready['warning']}")
+    lines += ["", "Ready. Ctrl-C stops it."]
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Endpoints as a whole application: what ``pyscep serve`` runs."""
