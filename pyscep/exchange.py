@@ -141,10 +141,11 @@ def verify_issued(
 ) -> None:
     """Check that one of the server's CAs signed, directly or through one in the reply."""
     authorities = list(session.authorities)
-    for one in map(RawCertificate, found.certificates):
-        if one == certificate or not trust.is_ca(one.certificate):
-            continue
-        if trust.verify_issued_by_any(one, authorities, policy):
-            authorities.append(one)
+    others = [one for one in map(RawCertificate, found.certificates) if one != certificate]
+    subordinates = [one for one in others if trust.is_ca(one.certificate)]
+    for _ in subordinates:  # a SET has no order: an issuer may stand behind what it issued
+        for one in subordinates:
+            if one not in authorities and trust.verify_issued_by_any(one, authorities, policy):
+                authorities.append(one)
     if not trust.verify_issued_by_any(certificate, authorities, policy):
         raise SignatureError("the issued certificate is not from the CA that was pinned")

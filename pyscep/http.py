@@ -143,17 +143,28 @@ def _post_call(request: HttpRequest, name: str | None, message: bytes | None) ->
     return ScepCall(operation=Operation.PKI_OPERATION, message=_message_from_query(message))
 
 
+_MAX_PARAMETERS: Final = 17
+_LONGEST_NAME: Final = 16
+
+
 def _parameters(query: bytes) -> tuple[str | None, bytes | None]:
     """The values of ``operation`` and ``message``; the first of each counts."""
     operation: str | None = None
     message: bytes | None = None
-    for pair in query.lstrip(b"?").split(b"&", 16):
-        key, _, value = pair.partition(b"=")
-        match key.lower():
-            case b"operation" if operation is None:
-                operation = _plain_text(value[:64])
-            case b"message" if message is None:
-                message = value
+    # Not split(): that would copy 40 KB once more.
+    start = len(query) - len(query.lstrip(b"?"))
+    for _ in range(_MAX_PARAMETERS):
+        end = query.find(b"&", start)
+        end = len(query) if end < 0 else end
+        key = query[start : min(end, start + _LONGEST_NAME)].partition(b"=")[0].lower()
+        value = start + len(key) + 1
+        if key == b"operation" and operation is None:
+            operation = _plain_text(query[value : min(end, value + 64)])
+        elif key == b"message" and message is None:
+            message = query[value:end]
+        start = end + 1
+        if start > len(query):
+            break
     return operation, message
 
 

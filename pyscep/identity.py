@@ -49,6 +49,8 @@ _USUAL = (
     .close()
     .build()
 )
+MAX_SERIAL_BYTES: Final = 40
+"""RFC 5280 allows 20; devices with 33 were seen."""
 X509_FAULTS: Final = (
     ValueError,
     TypeError,
@@ -119,9 +121,11 @@ class RawCertificate:
         )
 
     def _set(self, data: bytes, serial: bytes, issuer: bytes, subject: bytes, spki: bytes) -> None:
+        if len(der.content_of(serial)) > MAX_SERIAL_BYTES:
+            raise DecodeError("serialNumber of a certificate is too long")
         self.der = data
         self.serial_der = serial
-        """The serialNumber, an INTEGER of any length, encoded."""
+        """The serialNumber, an INTEGER, encoded."""
         self.issuer = issuer
         """The issuer Name, encoded."""
         self.subject = subject

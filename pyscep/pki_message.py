@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, assert_never
+from typing import assert_never
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -41,7 +41,7 @@ from pyscep.errors import (
     ProtocolError,
     SignatureError,
 )
-from pyscep.identity import Identity, IssuerAndSerial, RawCertificate
+from pyscep.identity import MAX_SERIAL_BYTES, Identity, IssuerAndSerial, RawCertificate
 from pyscep.messages import (
     CertPoll,
     ClientMessage,
@@ -60,8 +60,6 @@ from pyscep.transaction import (
     Transaction,
     same_transaction,
 )
-
-MAX_SERIAL_BYTES: Final = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

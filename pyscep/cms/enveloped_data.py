@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -110,10 +109,9 @@ def read_enveloped_data(data: bytes) -> EnvelopedData:
     Raises:
         DecodeError: it is not one.
     """
-    with suppress(DecodeError):  # the general reader says what is wrong
-        places = _USUAL.match(data)
-        if places is not None:
-            return _usual_enveloped_data(data, places)
+    places = _USUAL.match(data)
+    if places is not None:
+        return _usual_enveloped_data(data, places)
     return read_any_enveloped_data(data)
 
 

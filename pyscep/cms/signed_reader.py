@@ -121,10 +121,9 @@ def read_signed_data(data: bytes) -> SignedData:
     """
     with suppress(DecodeError):  # the general reader says what is wrong
         places = _USUAL.match(data)
-        if places is not None:
-            usual = _usual_signed_data(data, places)
-            if usual is not None:
-                return usual
+        usual = None if places is None else _usual_signed_data(data, places)
+        if usual is not None:
+            return usual
     return read_any_signed_data(data)
 
 

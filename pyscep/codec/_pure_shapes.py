@@ -70,7 +70,7 @@ def match(data: bytes, program: bytes, slots: int) -> tuple[int, ...] | None:
                 position, limit = content, end
             else:
                 position = end
-    return tuple(found)
+    return tuple(found) if position == len(data) else None
 
 
 def attributes(data: bytes, start: int, end: int) -> tuple[int, ...] | None:

@@ -108,10 +108,7 @@ class Node:
 
     @classmethod
     def at(cls, data: bytes, start: int, content: int, end: int) -> Node:
-        """A value of definite length whose place is known; indexed when it is looked into.
-
-        It must be part of an encoding that has been checked.
-        """
+        """A value of definite length whose place is known; indexed when it is looked into."""
         self = cls.__new__(cls)
         self.data = data
         self.table = ()
@@ -231,19 +228,24 @@ class Node:
 
 
 def split(data: bytes, start: int, end: int) -> list[Node] | None:
-    """The definite-length values between two offsets of a checked encoding.
+    """The definite-length values between two offsets.
 
-    None if one has an indefinite length.
+    None if one has an indefinite length or reaches too far: the general reader has to look.
     """
     nodes = []
     while start < end:
         content = start + 2
+        if content > end:
+            return None
         length = data[start + 1]
         if length >= 0x80:
-            if length == 0x80:
+            count = length & 0x7F
+            if not 0 < count <= 4 or content + count > end:
                 return None
-            content += length & 0x7F
-            length = int.from_bytes(data[start + 2 : content], "big")
+            length = int.from_bytes(data[content : content + count], "big")
+            content += count
+        if content + length > end:
+            return None
         nodes.append(Node.at(data, start, content, content + length))
         start = content + length
     return nodes
