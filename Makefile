@@ -1,0 +1,88 @@
+# `make demo` and `make test` need nothing but make and Python 3.11: they build .venv themselves.
+#
+#   PYTHON=/path/to/python3   the interpreter of a new .venv
+#   ARGS="-k renewal -x"      passed to pytest by test, check and bench
+#   PYSCEP_REQUIRE_PEERS=1    a missing interoperability peer fails the tests
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules
+
+VENV := .venv
+PY := $(VENV)/bin/python
+LOCK := requirements-dev.txt
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+INSTALL := $(PIP) install --constraint $(LOCK)
+SOURCES := pyproject.toml setup.py $(LOCK)
+EXTRAS_RUN := ca,cli,serve,httpx
+EXTRAS_DEV := $(EXTRAS_RUN),test,check
+
+# An environment that was moved with its checkout, or whose Python is gone, is made anew.
+ifneq ($(wildcard $(VENV)/base.stamp),)
+ifneq ($(shell $(PY) -c 'print(open("$(VENV)/base.stamp").read().strip())' 2>&1),$(CURDIR))
+$(shell rm -rf $(VENV))
+endif
+endif
+
+.PHONY: help
+help: ## show this list
+	@echo "make <target>:"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: $(VENV)/run.stamp ## enroll, renew and verify against an embedded CA, and watch it
+	@$(PY) tools/demo.py
+
+.PHONY: test
+test: $(VENV)/dev.stamp ## run every test; peers that are not installed are named
+	$(PY) -m pytest $(ARGS)
+
+.PHONY: check
+check: $(VENV)/dev.stamp ## ruff, mypy --strict, and every test with branch coverage
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+	$(PY) -m pytest --cov --cov-report=term $(ARGS)
+
+.PHONY: bench
+bench: $(VENV)/dev.stamp ## measure speed
+	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
+	$(PY) -m benchmarks.ratios
+
+.PHONY: venv
+venv: $(VENV)/dev.stamp ## only make .venv, with all that development needs
+
+.PHONY: lock
+lock: ## renew the pins from the newest versions that pyproject.toml allows
+	rm -rf build/lock
+	$$(tools/find-python.sh) -m venv build/lock
+	build/lock/bin/python -m pip --disable-pip-version-check --quiet install "setuptools>=77" cffi
+	build/lock/bin/python -m pip --disable-pip-version-check --quiet install --no-build-isolation \
+		--editable ".[$(EXTRAS_DEV)]"
+	{ sed -n '/^#/p' $(LOCK); build/lock/bin/python -m pip freeze --all --exclude-editable \
+		| grep -v -i '^pip=='; } > build/lock.txt
+	mv build/lock.txt $(LOCK)
+	rm -rf build/lock
+
+.PHONY: clean
+clean: ## remove .venv, builds, caches and reports
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+		.benchmarks .coverage .coverage.* htmlcov
+	find pyscep tests benchmarks tools -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Stamps, so that nothing is installed twice. The build tools come first and at pinned versions,
+# hence --no-build-isolation.
+$(VENV)/base.stamp: $(SOURCES)
+	@$(PY) -m pip --version >/dev/null 2>&1 || { python=$$(tools/find-python.sh) \
+		&& echo "making $(VENV) with $$python" && rm -rf $(VENV) && "$$python" -m venv $(VENV); }
+	@$(INSTALL) setuptools cffi
+	@pwd -P > $@
+
+$(VENV)/run.stamp: $(VENV)/base.stamp
+	@echo "installing pyscep into $(VENV)"
+	@$(INSTALL) --no-build-isolation --editable ".[$(EXTRAS_RUN)]"
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/base.stamp
+	@echo "installing pyscep and its development tools into $(VENV)"
+	@$(INSTALL) --no-build-isolation --editable ".[$(EXTRAS_DEV)]"
+	@touch $@ $(VENV)/run.stamp
