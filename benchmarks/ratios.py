@@ -14,6 +14,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cryptography
@@ -79,10 +80,7 @@ def server_ratios(rounds: int, repeat: int) -> list[Ratio]:
         server, request, authority = enrollment.server, enrollment.request, enrollment.authority
         if server.handle(request, authority).header("content-type") != "application/x-pki-message":
             raise RuntimeError("the server did not answer with a CertRep")
-
-        def work() -> object:
-            return server.handle(request, authority)
-
+        work = partial(server.handle, request, authority)
         label = f"{name} query ({len(request.query):,} bytes)"
         rows.append(measure(label, server_floor(enrollment.floor), work, rounds, repeat))
     return rows

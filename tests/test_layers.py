@@ -67,6 +67,7 @@ PURE_MODULES: Final = frozenset(
 PURE_EXCEPTIONS: Final = {
     ("pyscep.server", "secrets"): "token_bytes as an argument's default",
     ("pyscep.client", "secrets"): "token_bytes as an argument's default",
+    ("pyscep.codec", "os"): "PYSCEP_BACKEND and PYSCEP_KERNEL, read once at import",
 }
 
 # The clock is read by one kind of function only: the default of a `now` argument.
@@ -82,6 +83,7 @@ THIRD_PARTY: Final = {
     "asn1crypto": ("cms", "pkcs10", "pki_message", "inspect"),
     "sqlalchemy": ("ca",),
     "httpx": ("adapters", "integrations", "site", "doctor", "cli"),
+    "msal": ("integrations",),
     "anyio": ("adapters",),  # comes with httpx: its timeouts hold under asyncio and trio
     "uvicorn": ("adapters", "site", "cli"),
     "h11": ("adapters",),

@@ -27,6 +27,7 @@ def info_command(out: Output) -> None:
     data = {
         "pyscep": sys.modules["pyscep"].__version__,
         "backend": codec.BACKEND,
+        "kernel": codec.KERNEL,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "openssl": backend.openssl_version_text(),
@@ -35,7 +36,7 @@ def info_command(out: Output) -> None:
     packages = (f"  {name:<14}{_version(name) or 'not installed'}" for name in _PACKAGES)
     lines = (
         f"pyscep {data['pyscep']}",
-        f"codec back end: {data['backend']}",
+        f"codec back end: {data['backend']} ({data['kernel']})",
         f"Python {data['python']} on {data['platform']}",
         f"{data['openssl']} (inside cryptography)",
         *packages,

@@ -1,40 +1,73 @@
-"""Bytes only: GET query text, the bounded DER/BER index, and DER writing.
+"""Bytes only: GET query text, the bounded DER/BER index, shapes, and DER writing.
 
-One back end is picked at import. ``BACKEND`` says which; ``PYSCEP_BACKEND=native|pure``
-forces one, and any other value is an error.
+One back end is picked at import: the C kernels where they were built, the same functions in
+Python where not. ``BACKEND`` and ``KERNEL`` say which. ``PYSCEP_BACKEND=native|pure`` forces one,
+``PYSCEP_KERNEL=scalar|avx2`` a kernel of the native one; any other value is an error.
 """
 
 from __future__ import annotations
 
+import os
+from types import ModuleType
 from typing import Final
 
-from pyscep.codec import _pure as _backend
-from pyscep.codec import _pure_shapes as _shapes
-
-BACKEND: Final = "pure"
-"""Which implementation is live: ``native`` or ``pure``."""
+from pyscep.codec import _pure, _pure_shapes
 
 MAX_DEPTH: Final = 24
 """How deep values may nest in a message, certificate or CRL header."""
 MAX_NODES: Final = 10_000
 """How many values one encoding may hold."""
 
-attributes = _shapes.attributes
-check = _backend.check
-decode_message = _backend.decode_message
-encode_message = _backend.encode_message
-percent_decode = _backend.percent_decode
-index = _backend.index
-match = _shapes.match
+
+def _native_back_end() -> ModuleType | None:
+    wanted = os.environ.get("PYSCEP_BACKEND", "")
+    if wanted not in ("", "native", "pure"):
+        raise ValueError(f"PYSCEP_BACKEND={wanted!r}: it is native or pure")
+    if wanted == "pure":
+        return None
+    try:
+        from pyscep.codec import _native
+    except ImportError:
+        if wanted == "native":
+            raise
+        return None
+    return _native
+
+
+_native = _native_back_end()
+BACKEND: Final = "pure" if _native is None else "native"
+"""Which implementation is live: ``native`` or ``pure``."""
+KERNEL: Final[str] = "python" if _native is None else _native.KERNEL
+"""What does the work: ``python``, ``scalar`` or ``avx2``."""
+
+attributes = _pure_shapes.attributes
+check = _pure.check
+decode_message = _pure.decode_message
+encode_message = _pure.encode_message
+find_serial = _pure_shapes.find_serial
+index = _pure.index
+match = _pure_shapes.match
+percent_decode = _pure.percent_decode
+
+if _native is not None:
+    attributes = _native.attributes
+    check = _native.check
+    decode_message = _native.decode_message
+    encode_message = _native.encode_message
+    find_serial = _native.find_serial
+    index = _native.index
+    match = _native.match
 
 __all__ = [
     "BACKEND",
+    "KERNEL",
     "MAX_DEPTH",
     "MAX_NODES",
     "attributes",
     "check",
     "decode_message",
     "encode_message",
+    "find_serial",
     "index",
     "match",
     "percent_decode",

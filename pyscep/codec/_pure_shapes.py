@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from pyscep.codec._reasons import Fault, fail
+
 _OPEN, _CLOSE, _LEAVE, _TAKE, _TAKE_ANY, _PASS, _SAME, _IF, _TAKE_OPEN = range(1, 10)
 _TAGGED: Final = frozenset({_OPEN, _TAKE, _TAKE_OPEN})
 MAX_ATTRIBUTES: Final = 64
@@ -108,3 +110,49 @@ def _value(data: bytes, limit: int, start: int, tag: int | None) -> _Value | Non
         length = int.from_bytes(data[content : content + count], "big")
         content += count
     return (start, content, content + length) if content + length <= limit else None
+
+
+def find_serial(data: bytes, start: int, end: int, serial: bytes) -> int | None:
+    """Look a serial number up in the revokedCertificates of a CRL of any length.
+
+    Args:
+        data: the CRL.
+        start, end: where the content of revokedCertificates is.
+        serial: the content octets of the serial number.
+
+    Returns:
+        The offset of its entry, or None.
+
+    Raises:
+        DecodeError: an entry is not a SEQUENCE that starts with an INTEGER.
+    """
+    while start < end:
+        if data[start] != 0x30:
+            raise fail(Fault.BAD_TAG, start)
+        content, entry_end = _header(data, end, start, start)
+        if content == entry_end or data[content] != 0x02:
+            raise fail(Fault.BAD_TAG, start)
+        number, number_end = _header(data, entry_end, content, start)
+        if data[number:number_end] == serial:
+            return start
+        start = entry_end
+    return None
+
+
+def _header(data: bytes, limit: int, start: int, entry: int) -> tuple[int, int]:
+    """Where the content of a definite-length value starts and ends."""
+    content = start + 2
+    if content > limit:
+        raise fail(Fault.TRUNCATED, entry)
+    length = data[start + 1]
+    if length >= 0x80:
+        count = length & 0x7F
+        if not 0 < count <= 4:
+            raise fail(Fault.LENGTH_OCTETS, entry)
+        if content + count > limit:
+            raise fail(Fault.TRUNCATED, entry)
+        length = int.from_bytes(data[content : content + count], "big")
+        content += count
+    if content + length > limit:
+        raise fail(Fault.OVERRUN, entry)
+    return content, content + length
