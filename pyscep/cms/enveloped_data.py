@@ -120,13 +120,13 @@ def _usual_enveloped_data(data: bytes, places: Sequence[Place]) -> EnvelopedData
     version, recipient_version, rid, key_algorithm, key, content_type, algorithm, content = places
     at = der.Node.at
     recipient = Recipient(
-        version=at(data, *recipient_version).integer("KeyTransRecipientInfo.version"),
+        version=der.small_integer(data, recipient_version),
         rid=at(data, *rid),
         key_encryption_algorithm=at(data, *key_algorithm),
         encrypted_key=data[key[1] : key[2]],
     )
     return EnvelopedData(
-        version=at(data, *version).integer("EnvelopedData.version"),
+        version=der.small_integer(data, version),
         recipients=(recipient,),
         recipient_count=1,
         content_type=data[content_type[0] : content_type[2]],
@@ -281,7 +281,7 @@ def encrypt(
             0,
             der.sequence(
                 _VERSION_0,
-                der.set_of(recipient_info),
+                der.tlv(der.SET, recipient_info),
                 der.sequence(
                     ID_DATA,
                     der.sequence(cipher.oid, der.octet_string(iv)),

@@ -208,7 +208,8 @@ def _check_protection(info: SignerInfo) -> None:
             raise SignatureError("CMSAlgorithmProtection names another signature algorithm")
 
 
-_CONTENT_TYPE_ATTRIBUTE: Final = der.sequence(CONTENT_TYPE, der.set_of(ID_DATA))
+attribute = der.attribute
+_CONTENT_TYPE_ATTRIBUTE: Final = attribute(CONTENT_TYPE, ID_DATA)
 _VERSION_1: Final = der.integer(1)
 
 
@@ -240,7 +241,7 @@ def sign(
     message_digest = der.octet_string(digest.of(content or b""))
     signed = der.set_of(
         _CONTENT_TYPE_ATTRIBUTE,
-        der.sequence(MESSAGE_DIGEST, der.set_of(message_digest)),
+        attribute(MESSAGE_DIGEST, message_digest),
         *attributes,
     )
     signature = signatures.sign(key, digest, signed)
@@ -263,15 +264,10 @@ def sign(
             0,
             der.sequence(
                 _VERSION_1,
-                der.set_of(digest.identifier),
+                der.tlv(der.SET, digest.identifier),
                 der.sequence(encapsulated),
                 der.context(0, *bag) if bag else b"",
-                der.set_of(signer_info),
+                der.tlv(der.SET, signer_info),
             ),
         ),
     )
-
-
-def attribute(oid: bytes, value: bytes) -> bytes:
-    """An encoded Attribute with one value."""
-    return der.sequence(oid, der.set_of(value))

@@ -146,7 +146,7 @@ def _usual_signed_data(data: bytes, places: Sequence[Place]) -> SignedData | Non
         return None
     at = der.Node.at
     signer = SignerInfo(
-        version=at(data, *signer_version).integer("SignerInfo.version"),
+        version=der.small_integer(data, signer_version),
         sid=at(data, *sid),
         digest_algorithm=at(data, *digest_algorithm),
         signed_attributes=at(data, *attributes),
@@ -154,7 +154,7 @@ def _usual_signed_data(data: bytes, places: Sequence[Place]) -> SignedData | Non
         signature=data[signature[1] : signature[2]],
     )
     return SignedData(
-        version=at(data, *version).integer("SignedData.version"),
+        version=der.small_integer(data, version),
         content_type=data[content_type[0] : content_type[2]],
         content_node=at(data, *content) if content[2] else None,
         certificates=tuple(certificates),

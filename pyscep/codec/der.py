@@ -251,6 +251,11 @@ def split(data: bytes, start: int, end: int) -> list[Node] | None:
     return nodes
 
 
+def small_integer(data: bytes, place: tuple[int, int, int]) -> int:
+    """The value of the INTEGER at start, content and end."""
+    return int.from_bytes(data[place[1] : place[2]], "big", signed=True)
+
+
 def usual_attributes(node: Node) -> dict[bytes, Node] | None:
     """Attributes by encoded OID, where each appears once with a single value; else None."""
     data = node.data
@@ -272,8 +277,21 @@ def tlv(tag: int, content: bytes) -> bytes:
     size = len(content)
     if size < 0x80:
         return bytes((tag, size)) + content
+    if size < 0x100:
+        return bytes((tag, 0x81, size)) + content
+    if size < 0x10000:
+        return bytes((tag, 0x82, size >> 8, size & 0xFF)) + content
     octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
     return bytes((tag, 0x80 | len(octets))) + octets + content
+
+
+def attribute(oid: bytes, value: bytes) -> bytes:
+    """An Attribute with one value, both encoded."""
+    size = len(value)
+    inner = len(oid) + 2 + size
+    if inner < 0x80:
+        return b"".join((bytes((SEQUENCE, inner)), oid, bytes((SET, size)), value))
+    return sequence(oid, tlv(SET, value))
 
 
 def sequence(*parts: bytes) -> bytes:
