@@ -63,6 +63,9 @@ class Client:
         ca_fingerprint: SHA-256 over the CA certificate, 64 hex digits with or without
             ``sha256:`` and colons.
         ca_certificates: CA certificates that are known already, instead of a fingerprint.
+        ra_fingerprints: SHA-256 of the server's RA certificates; given, no other end-entity
+            certificate acts for the CA. Without, one is told from a device's by its
+            extendedKeyUsage, which a CA that issues device certificates without any undoes.
         trust_on_first_use: believe whatever the server sends. Only where nobody else can
             answer in its place.
         policy: which algorithms are used and accepted.
@@ -85,6 +88,7 @@ class Client:
         *,
         ca_fingerprint: str | None = None,
         ca_certificates: Sequence[x509.Certificate] = (),
+        ra_fingerprints: Sequence[str] = (),
         trust_on_first_use: bool = False,
         policy: AlgorithmPolicy = MODERN,
         ca_identifier: str | None = None,
@@ -103,6 +107,7 @@ class Client:
             None if ca_fingerprint is None else trust.parse_fingerprint(ca_fingerprint)
         )
         self._pinned = tuple(RawCertificate.from_certificate(one) for one in ca_certificates)
+        self._agents = frozenset(trust.parse_fingerprint(one) for one in ra_fingerprints)
         self._trust_on_first_use = trust_on_first_use
         self._method = method
         self._require_capabilities = tuple(require_capabilities)
@@ -153,6 +158,7 @@ class Client:
             self.policy,
             now=self._now(),
             check_key_usage=self._check_key_usage,
+            agents=self._agents,
         )
 
     def get_next_ca_cert(self) -> Flow[tuple[x509.Certificate, ...]]:

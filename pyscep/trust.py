@@ -131,8 +131,12 @@ def select(
     *,
     now: datetime,
     check_key_usage: bool,
+    agents: frozenset[bytes] = frozenset(),
 ) -> CaCertificates:
     """Verify a server's certificates against the anchors, and give each its part.
+
+    Args:
+        agents: SHA-256 of the certificates that may be RAs; empty lets their extensions say.
 
     Raises:
         ProtocolError: nothing fits, or a certificate is expired.
@@ -155,9 +159,9 @@ def select(
     authorities = [one for one in trusted if is_ca(one.certificate)]
     if not authorities:
         raise ProtocolError("the pinned certificate is not a CA's")
-    agents = [one for one in trusted if is_registration_authority(one.certificate)]
-    issuing = _issuing_ca(authorities, agents)
-    signers = [one for one in agents if allows(one.certificate, "digital_signature")]
+    deputies = [one for one in trusted if _is_deputy(one, agents)]
+    issuing = _issuing_ca(authorities, deputies)
+    signers = [one for one in deputies if allows(one.certificate, "digital_signature")]
     for one in authorities:
         if not check_key_usage or allows(one.certificate, "digital_signature"):
             signers.append(one)
@@ -168,11 +172,18 @@ def select(
         )
     return CaCertificates(
         ca=issuing.certificate,
-        recipient=_recipient(agents, issuing, check_key_usage=check_key_usage).certificate,
+        recipient=_recipient(deputies, issuing, check_key_usage=check_key_usage).certificate,
         signers=tuple(one.certificate for one in signers),
-        certificates=tuple(one.certificate for one in (*authorities, *agents)),
+        certificates=tuple(one.certificate for one in (*authorities, *deputies)),
         ignored=tuple(one.certificate for one in waiting),
     )
+
+
+def _is_deputy(certificate: RawCertificate, agents: frozenset[bytes]) -> bool:
+    """Whether an end-entity certificate acts for the CA."""
+    if agents:
+        return certificate.sha256 in agents and not is_ca(certificate.certificate)
+    return is_registration_authority(certificate.certificate)
 
 
 def _issuing_ca(authorities: list[RawCertificate], agents: list[RawCertificate]) -> RawCertificate:

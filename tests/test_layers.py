@@ -33,6 +33,7 @@ FLOORS: Final = (
     ("3", "messages"),
     ("3", "capabilities"),
     ("3", "trust"),
+    ("3", "crl"),
     ("4a", "transaction"),
     ("4a", "http"),
     ("4b", "attributes"),

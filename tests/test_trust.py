@@ -142,6 +142,18 @@ def test_registration_authorities() -> None:
     assert set(found.certificates) == {one.certificate for one in (CA, SIGNING, ENCRYPTING)}
 
 
+def test_registration_authorities_that_are_named() -> None:
+    """A device certificate without extendedKeyUsage is no RA where the RAs are named."""
+    device = certificate(keys.key_usage("digitalSignature", "keyEncipherment"))
+    unnamed = select(CA, device)
+    assert unnamed.recipient == device.certificate
+    named = frozenset({raw(SIGNING)[0].sha256, raw(ENCRYPTING)[0].sha256, raw(CA)[0].sha256})
+    found = select(device, ENCRYPTING, CA, SIGNING, agents=named)
+    assert found.recipient == ENCRYPTING.certificate
+    assert device.certificate not in (*found.signers, *found.certificates)
+    assert select(CA, device, agents=named).recipient == CA.certificate
+
+
 def test_data_encipherment_comes_second() -> None:
     second = certificate(keys.key_usage("dataEncipherment"), key=keys.rsa_key("second"))
     assert select(CA, second).recipient == second.certificate

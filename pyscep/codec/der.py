@@ -227,13 +227,13 @@ class Node:
             raise DecodeError(f"{what} is not a date", offset=self.start) from error
 
 
-def split(data: bytes, start: int, end: int) -> list[Node] | None:
-    """The definite-length values between two offsets.
+def split(data: bytes, start: int, end: int, *, most: int | None = None) -> list[Node] | None:
+    """The definite-length values between two offsets, or the first ``most`` of them.
 
     None if one has an indefinite length or reaches too far: the general reader has to look.
     """
     nodes = []
-    while start < end:
+    while start < end and len(nodes) != most:
         content = start + 2
         if content > end:
             return None
