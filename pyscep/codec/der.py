@@ -8,51 +8,120 @@ from typing import Final
 
 from pyscep.codec import MAX_DEPTH, MAX_NODES, attributes, index
 from pyscep.codec import check as codec_check
+from pyscep.codec.writing import (
+    BIT_STRING as BIT_STRING,
+)
+from pyscep.codec.writing import (
+    BMP_STRING as BMP_STRING,
+)
+from pyscep.codec.writing import (
+    BOOLEAN as BOOLEAN,
+)
+from pyscep.codec.writing import (
+    CONSTRUCTED as CONSTRUCTED,
+)
+from pyscep.codec.writing import (
+    GENERALIZED_TIME as GENERALIZED_TIME,
+)
+from pyscep.codec.writing import (
+    IA5_STRING as IA5_STRING,
+)
+from pyscep.codec.writing import (
+    INTEGER as INTEGER,
+)
+from pyscep.codec.writing import (
+    NULL as NULL,
+)
+from pyscep.codec.writing import (
+    NUMERIC_STRING as NUMERIC_STRING,
+)
+from pyscep.codec.writing import (
+    OCTET_STRING as OCTET_STRING,
+)
+from pyscep.codec.writing import (
+    OID as OID,
+)
+from pyscep.codec.writing import (
+    PRINTABLE_STRING as PRINTABLE_STRING,
+)
+from pyscep.codec.writing import (
+    SEQUENCE as SEQUENCE,
+)
+from pyscep.codec.writing import (
+    SET as SET,
+)
+from pyscep.codec.writing import (
+    STRING_CODECS as STRING_CODECS,
+)
+from pyscep.codec.writing import (
+    STRING_NAMES as STRING_NAMES,
+)
+from pyscep.codec.writing import (
+    T61_STRING as T61_STRING,
+)
+from pyscep.codec.writing import (
+    UNIVERSAL_STRING as UNIVERSAL_STRING,
+)
+from pyscep.codec.writing import (
+    UTC_TIME as UTC_TIME,
+)
+from pyscep.codec.writing import (
+    UTF8_STRING as UTF8_STRING,
+)
+from pyscep.codec.writing import (
+    VISIBLE_STRING as VISIBLE_STRING,
+)
+from pyscep.codec.writing import (
+    attribute as attribute,
+)
+from pyscep.codec.writing import (
+    bit_string as bit_string,
+)
+from pyscep.codec.writing import (
+    content_of as content_of,
+)
+from pyscep.codec.writing import (
+    context as context,
+)
+from pyscep.codec.writing import (
+    integer as integer,
+)
+from pyscep.codec.writing import (
+    is_printable as is_printable,
+)
+from pyscep.codec.writing import (
+    null as null,
+)
+from pyscep.codec.writing import (
+    octet_string as octet_string,
+)
+from pyscep.codec.writing import (
+    oid as oid,
+)
+from pyscep.codec.writing import (
+    oid_text as oid_text,
+)
+from pyscep.codec.writing import (
+    sequence as sequence,
+)
+from pyscep.codec.writing import (
+    set_of as set_of,
+)
+from pyscep.codec.writing import (
+    string as string,
+)
+from pyscep.codec.writing import (
+    text_as_received as text_as_received,
+)
+from pyscep.codec.writing import (
+    time as time,
+)
+from pyscep.codec.writing import (
+    tlv as tlv,
+)
 from pyscep.errors import DecodeError
 
-BOOLEAN: Final = 0x01
-INTEGER: Final = 0x02
-BIT_STRING: Final = 0x03
-OCTET_STRING: Final = 0x04
-NULL: Final = 0x05
-OID: Final = 0x06
-UTF8_STRING: Final = 0x0C
-NUMERIC_STRING: Final = 0x12
-PRINTABLE_STRING: Final = 0x13
-T61_STRING: Final = 0x14
-IA5_STRING: Final = 0x16
-UTC_TIME: Final = 0x17
-GENERALIZED_TIME: Final = 0x18
-VISIBLE_STRING: Final = 0x1A
-UNIVERSAL_STRING: Final = 0x1C
-BMP_STRING: Final = 0x1E
-SEQUENCE: Final = 0x30
-SET: Final = 0x31
-CONSTRUCTED: Final = 0x20
-
 MAX_SEGMENT_DEPTH: Final = 4
-
-_STRING_CODECS: Final = {
-    UTF8_STRING: "utf-8",
-    PRINTABLE_STRING: "ascii",
-    # T61String is Latin-1 in all software that still writes it.
-    T61_STRING: "latin-1",
-    IA5_STRING: "ascii",
-    NUMERIC_STRING: "ascii",
-    VISIBLE_STRING: "ascii",
-    UNIVERSAL_STRING: "utf-32-be",
-    BMP_STRING: "utf-16-be",
-}
-STRING_NAMES: Final = {
-    UTF8_STRING: "UTF8String",
-    PRINTABLE_STRING: "PrintableString",
-    T61_STRING: "T61String",
-    IA5_STRING: "IA5String",
-    NUMERIC_STRING: "NumericString",
-    VISIBLE_STRING: "VisibleString",
-    UNIVERSAL_STRING: "UniversalString",
-    BMP_STRING: "BMPString",
-}
 
 
 def read(
@@ -204,7 +273,7 @@ class Node:
 
     def text(self, what: str) -> str:
         """The value of a string of any of the DirectoryString kinds or IA5String."""
-        codec = _STRING_CODECS.get(self.tag)
+        codec = STRING_CODECS.get(self.tag)
         if codec is None:
             raise DecodeError(f"{what} is not a string", offset=self.start)
         try:
@@ -232,7 +301,7 @@ def split(data: bytes, start: int, end: int, *, most: int | None = None) -> list
 
     None if one has an indefinite length or reaches too far: the general reader has to look.
     """
-    nodes = []
+    nodes: list[Node] = []
     while start < end and len(nodes) != most:
         content = start + 2
         if content > end:
@@ -269,48 +338,6 @@ def usual_attributes(node: Node) -> dict[bytes, Node] | None:
     return found if 5 * len(found) == len(places) else None
 
 
-# --- writing --------------------------------------------------------------------------
-
-
-def tlv(tag: int, content: bytes) -> bytes:
-    """One value in DER."""
-    size = len(content)
-    if size < 0x80:
-        return bytes((tag, size)) + content
-    if size < 0x100:
-        return bytes((tag, 0x81, size)) + content
-    if size < 0x10000:
-        return bytes((tag, 0x82, size >> 8, size & 0xFF)) + content
-    octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(octets))) + octets + content
-
-
-def attribute(oid: bytes, value: bytes) -> bytes:
-    """An Attribute with one value, both encoded."""
-    size = len(value)
-    inner = len(oid) + 2 + size
-    if inner < 0x80:
-        return b"".join((bytes((SEQUENCE, inner)), oid, bytes((SET, size)), value))
-    return sequence(oid, tlv(SET, value))
-
-
-def sequence(*parts: bytes) -> bytes:
-    return tlv(SEQUENCE, b"".join(parts))
-
-
-def set_of(*parts: bytes) -> bytes:
-    """A SET OF in DER: its members sorted by their encodings."""
-    return tlv(SET, b"".join(sorted(parts)))
-
-
-def integer(value: int) -> bytes:
-    return tlv(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
-
-
-def octet_string(value: bytes) -> bytes:
-    return tlv(OCTET_STRING, value)
-
-
 def reencode(node: Node) -> bytes:
     """The DER form of a value: definite lengths, strings in one piece.
 
@@ -321,83 +348,3 @@ def reencode(node: Node) -> bytes:
     if node.tag == OCTET_STRING | CONSTRUCTED:
         return octet_string(node.octets("OCTET STRING"))
     return tlv(node.tag, b"".join(reencode(child) for child in node.children()))
-
-
-def bit_string(value: bytes) -> bytes:
-    """A BIT STRING of whole octets."""
-    return tlv(BIT_STRING, b"\x00" + value)
-
-
-def null() -> bytes:
-    return b"\x05\x00"
-
-
-def context(number: int, *parts: bytes, constructed: bool = True) -> bytes:
-    """A context-specific tag around its content."""
-    return tlv(0x80 | (CONSTRUCTED if constructed else 0) | number, b"".join(parts))
-
-
-def oid(dotted: str) -> bytes:
-    """An OBJECT IDENTIFIER from its dotted form."""
-    first, second, *rest = (int(arc) for arc in dotted.split("."))
-    content = bytearray()
-    for arc in (first * 40 + second, *rest):
-        groups = [arc & 0x7F]
-        while arc := arc >> 7:
-            groups.append(0x80 | arc & 0x7F)
-        content += bytes(reversed(groups))
-    return tlv(OID, bytes(content))
-
-
-def oid_text(encoded: bytes) -> str:
-    """The dotted form of an encoded OBJECT IDENTIFIER, for messages."""
-    arcs: list[int] = []
-    arc = 0
-    for byte in content_of(encoded):
-        arc = arc << 7 | byte & 0x7F
-        if byte < 0x80:
-            arcs.append(arc)
-            arc = 0
-    first = min(arcs[0] // 40, 2)
-    return ".".join(str(part) for part in (first, arcs[0] - first * 40, *arcs[1:]))
-
-
-def string(tag: int, text: str) -> bytes:
-    """A string of one of the kinds in STRING_NAMES.
-
-    Raises:
-        ValueError: a character is outside the type.
-    """
-    if tag == PRINTABLE_STRING and not is_printable(text):
-        raise ValueError(f"{ascii(text)} has characters outside PrintableString")
-    return tlv(tag, text.encode(_STRING_CODECS[tag]))
-
-
-def text_as_received(tag: int, text: str) -> bytes:
-    """A string in the type it came in, to be echoed: its alphabet was its sender's affair."""
-    return tlv(tag, text.encode(_STRING_CODECS[tag]))
-
-
-_PRINTABLE: Final = frozenset(
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 '()+,-./:=?"
-)
-
-
-def is_printable(text: str) -> bool:
-    """Every character belongs to PrintableString."""
-    return _PRINTABLE.issuperset(text)
-
-
-def time(moment: datetime) -> bytes:
-    """UTCTime up to 2049, GeneralizedTime from 2050 (RFC 5652 section 11.3)."""
-    moment = moment.astimezone(UTC)
-    text = moment.strftime("%Y%m%d%H%M%SZ").rjust(15, "0")
-    if 1950 <= moment.year <= 2049:
-        return tlv(UTC_TIME, text[2:].encode("ascii"))
-    return tlv(GENERALIZED_TIME, text.encode("ascii"))
-
-
-def content_of(encoded: bytes) -> bytes:
-    """The content octets of one value whose encoding is known to be sound."""
-    length = encoded[1]
-    return encoded[2 + (length & 0x7F if length > 0x80 else 0) :]
