@@ -3,6 +3,8 @@
 #   PYTHON=/path/to/python3   the interpreter of a new .venv
 #   ARGS="-k renewal -x"      passed to pytest by test, check and bench
 #   PYSCEP_REQUIRE_PEERS=1    a missing interoperability peer fails the tests
+#   PYSCEP_EXTENSION=require  a codec that does not compile fails the installation
+#   PYSCEP_BACKEND=pure       the codec in Python, as where it was not compiled
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -13,9 +15,9 @@ PY := $(VENV)/bin/python
 LOCK := requirements-dev.txt
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --constraint $(LOCK)
-SOURCES := pyproject.toml setup.py $(LOCK)
+SOURCES := pyproject.toml setup.py $(LOCK) $(wildcard csrc/*.[ch] csrc/*.py)
 EXTRAS_RUN := ca,cli,serve,httpx
-EXTRAS_DEV := $(EXTRAS_RUN),test,check
+EXTRAS_DEV := $(EXTRAS_RUN),intune,test,check
 
 # An environment that was moved with its checkout, or whose Python is gone, is made anew.
 ifneq ($(wildcard $(VENV)/base.stamp),)
@@ -38,10 +40,14 @@ test: $(VENV)/dev.stamp ## run every test; peers that are not installed are name
 	$(PY) -m pytest $(ARGS)
 
 .PHONY: check
-check: $(VENV)/dev.stamp ## ruff, mypy --strict, and every test with branch coverage
+check: $(VENV)/dev.stamp ## ruff, mypy --strict, every test on the Python codec, branch coverage
 	$(PY) -m ruff check .
 	$(PY) -m mypy
-	$(PY) -m pytest --cov --cov-report=term $(ARGS)
+	PYSCEP_BACKEND=pure $(PY) -m pytest --cov --cov-report= $(ARGS)
+	if $(PY) -c 'import pyscep.codec._kernels'; then PYSCEP_BACKEND=native $(PY) -m pytest --quiet \
+		--cov --cov-append --cov-report= tests/test_codec_query.py tests/test_codec_index.py \
+		tests/test_der.py tests/test_crl.py; fi
+	$(PY) -m coverage report
 
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## measure speed

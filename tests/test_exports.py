@@ -144,8 +144,8 @@ def test_the_entry_point_exists() -> None:
 def test_extras() -> None:
     """`all` is the sum of the extras that users take; no extra names this package."""
     extras = project()["project"]["optional-dependencies"]
-    parts = [extras[name] for name in ("ca", "cli", "serve", "httpx")]
-    assert sorted(extras["all"]) == sorted(item for part in parts for item in part)
+    parts = [extras[name] for name in ("ca", "cli", "serve", "httpx", "intune")]
+    assert sorted(extras["all"]) == sorted({item for part in parts for item in part})
     for requirements in extras.values():
         assert not [item for item in requirements if item.lower().startswith("pyscep")]
 
