@@ -231,7 +231,11 @@ def test_faults_are_a_flag_and_nothing_else(name: str) -> None:
         sizes.append(size)
         return b"\x07" * size
 
-    found = opened(sealed(**BROKEN[name]), token_bytes=token_bytes)
+    for _ in range(5):  # one random plaintext in 256 ends like a padded one
+        sizes.clear()
+        found = opened(sealed(**BROKEN[name]), token_bytes=token_bytes)
+        if not found.sound:
+            break
     assert not found.sound
     assert len(found.plaintext) % 16 == 0
     assert found.plaintext
