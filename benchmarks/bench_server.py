@@ -1,4 +1,4 @@
-"""Codec and server throughput with pytest-benchmark: ``make bench``."""
+"""Enrollments on the server with pytest-benchmark: ``make bench``."""
 
 from __future__ import annotations
 
@@ -7,19 +7,15 @@ from typing import Any
 
 import pytest
 
+from benchmarks import reference
 from benchmarks.floor import server_floor
+from benchmarks.measure_server import check_replies, reference_server
 from benchmarks.payloads import CHALLENGE_SIZES, Enrollment, make_enrollment
-from pyscep import codec
-from pyscep.codec import der
 
 
 @functools.cache
 def enrollment(size: str) -> Enrollment:
     return make_enrollment(size, CHALLENGE_SIZES[size])
-
-
-def message_text(size: str) -> bytes:
-    return enrollment(size).request.query.partition(b"message=")[2]
 
 
 @pytest.mark.parametrize("size", CHALLENGE_SIZES)
@@ -37,21 +33,21 @@ def test_crypto_floor(benchmark: Any, size: str) -> None:
 
 
 @pytest.mark.parametrize("size", CHALLENGE_SIZES)
-def test_query_decode(benchmark: Any, size: str) -> None:
-    """GET query text to DER."""
-    text = message_text(size)
-    assert benchmark(codec.decode_message, text)[:1] == b"\x30"
+def test_reference(benchmark: Any, size: str) -> None:
+    """The same with asn1crypto and cryptography; each reads the other's reply."""
+    case = enrollment(size)
+    work = reference_server(case)
+    check_replies(case, work)
+    benchmark(work)
 
 
-@pytest.mark.parametrize("size", CHALLENGE_SIZES)
-def test_query_encode(benchmark: Any, size: str) -> None:
-    """DER to GET query text."""
-    data = codec.decode_message(message_text(size))
-    assert benchmark(codec.encode_message, data).encode() == message_text(size)
-
-
-@pytest.mark.parametrize("size", CHALLENGE_SIZES)
-def test_index(benchmark: Any, size: str) -> None:
-    """The bounded index of a whole pkiMessage."""
-    data = codec.decode_message(message_text(size))
-    assert benchmark(der.read, data).tag == der.SEQUENCE
+def test_the_reference_refuses() -> None:
+    """It checks what has to be checked, so that the comparison is a fair one."""
+    case = enrollment("small")
+    certificate, key = case.identity.certificate, case.identity.private_key
+    with pytest.raises(ValueError, match="challenge"):
+        reference.handle(case.request.query, certificate, key, "wrong")
+    content = reference.fields(case.message)["content"]
+    tampered = case.message.replace(content, content[:-1] + bytes((content[-1] ^ 1,)))
+    with pytest.raises(ValueError, match="messageDigest"):
+        reference.handle(case.for_message(tampered).query, certificate, key, case.challenge)

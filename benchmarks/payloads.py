@@ -1,14 +1,17 @@
-"""Requests of the sizes that real devices send, with a server and an authority in memory."""
+"""Messages of the sizes that real devices send, with a server and an authority in memory."""
 
 from __future__ import annotations
 
+import hmac
+import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import pyscep
@@ -16,12 +19,23 @@ from benchmarks.floor import FloorInputs
 from pyscep import codec
 from pyscep.cms import enveloped_data, signed_data
 from pyscep.cms.certs_only import build_certs_only
+from pyscep.codec import der
 from pyscep.pki_message import encode_request
 from pyscep.transaction import new_transaction
 
-# Length of the challengePassword, in characters, that gives a query of about that size.
-CHALLENGE_SIZES = {"3 KB": 24, "40 KB": 26_000}
+# Length of the challengePassword, in characters; the query gets about as long as the name says.
+CHALLENGE_SIZES = {"small": 24, "8k": 3_608, "24k": 14_904, "40k": 26_200}
 NOW = datetime.now(UTC)
+RSA_SHA256 = der.sequence(der.oid("1.2.840.113549.1.1.11"), der.null())
+_VERSION_3 = der.context(0, der.integer(2))
+_EXTENSIONS = der.context(
+    3,
+    der.sequence(
+        der.sequence(
+            der.oid("2.5.29.19"), der.tlv(der.BOOLEAN, b"\xff"), der.octet_string(der.sequence())
+        )
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +45,26 @@ class Enrollment:
     name: str
     server: pyscep.Server
     authority: pyscep.Authority
+    builder_authority: pyscep.Authority
+    """The same with cryptography's CertificateBuilder."""
     request: pyscep.HttpRequest
+    message: bytes
+    """The pkiMessage in DER."""
+    csr: pyscep.CertificateRequest
+    challenge: str
+    transaction: pyscep.Transaction
+    signer: pyscep.Identity
+    identity: pyscep.Identity
     floor: FloorInputs
+
+    @property
+    def text(self) -> bytes:
+        """The value of ``message`` in the query."""
+        return self.request.query.partition(b"message=")[2]
+
+    def for_message(self, message: bytes) -> pyscep.HttpRequest:
+        """Another message to the same server."""
+        return get_request(message)
 
 
 def make_identity(common_name: str, bits: int = 2048) -> pyscep.Identity:
@@ -59,76 +91,127 @@ def issue(
     )
 
 
+def make_signer(key: Any, subject: str) -> pyscep.Identity:
+    """The self-signed certificate of a device."""
+    name = x509.Name.from_rfc4514_string(subject)
+    return pyscep.Identity(issue(name, name, key.public_key(), key), key)
+
+
+def der_issuer(identity: pyscep.Identity) -> Callable[[Any], x509.Certificate]:
+    """Issue as pyscep.ca does: the TBSCertificate is written, then signed."""
+    key = identity.private_key
+    validity = der.sequence(der.time(NOW), der.time(NOW + timedelta(days=365)))
+    constant = RSA_SHA256 + identity.raw.subject + validity
+    pkcs1, sha256 = padding.PKCS1v15(), hashes.SHA256()
+
+    def sign(csr: pyscep.CertificateRequest) -> x509.Certificate:
+        serial = der.integer(int.from_bytes(b"\x01" + secrets.token_bytes(15), "big"))
+        tbs = der.sequence(_VERSION_3, serial, constant, csr.subject, csr.spki, _EXTENSIONS)
+        signature = der.bit_string(key.sign(tbs, pkcs1, sha256))
+        return x509.load_der_x509_certificate(der.sequence(tbs, RSA_SHA256, signature))
+
+    return sign
+
+
+def builder_issuer(identity: pyscep.Identity) -> Callable[[Any], x509.Certificate]:
+    """Issue with cryptography's CertificateBuilder."""
+    issuer, key = identity.certificate.subject, identity.private_key
+
+    def sign(csr: pyscep.CertificateRequest) -> x509.Certificate:
+        return issue(csr.subject_name, issuer, csr.public_key, key)
+
+    return sign
+
+
+def authority_of(challenge: str, sign: Callable[[Any], x509.Certificate]) -> pyscep.Authority:
+    """An authority that compares the challenge and signs."""
+    secret = challenge.encode()
+
+    def authority(request: pyscep.PkiRequest) -> pyscep.Outcome:
+        match request.message:
+            case pyscep.PKCSReq(csr=csr, challenge_password=str(word)) if hmac.compare_digest(
+                word.encode(), secret
+            ):
+                return pyscep.Success(certificates=(sign(csr),))
+            case _:
+                return pyscep.Failure()
+
+    return authority
+
+
 def make_enrollment(name: str, challenge_characters: int) -> Enrollment:
     """Build a request and everything that answers it."""
     identity = make_identity("Benchmark CA")
     challenge = ("Sealed challenge 0123456789 " * 2000)[:challenge_characters]
     client_key = rsa.generate_private_key(65537, 2048)
     csr = pyscep.pkcs10.create(client_key, "CN=device,O=Lab", challenge_password=challenge)
-    signer_name = x509.Name.from_rfc4514_string("CN=device,O=Lab")
-    signer = pyscep.Identity(
-        issue(signer_name, signer_name, client_key.public_key(), client_key), client_key
-    )
-    algorithms = pyscep.Algorithms()
+    signer = make_signer(client_key, "CN=device,O=Lab")
+    transaction = new_transaction(secrets.token_bytes)
     message = encode_request(
         pyscep.PKCSReq(csr=csr),
-        transaction=new_transaction(bytes),
+        transaction=transaction,
         signer=signer,
         recipient=identity.raw,
-        algorithms=algorithms,
-        token_bytes=bytes,
+        algorithms=pyscep.Algorithms(),
+        token_bytes=secrets.token_bytes,
+        signing_time=NOW,
     )
-    request = pyscep.HttpRequest(
+    return Enrollment(
+        name=name,
+        server=pyscep.Server(identity),
+        authority=authority_of(challenge, der_issuer(identity)),
+        builder_authority=authority_of(challenge, builder_issuer(identity)),
+        request=get_request(message),
+        message=message,
+        csr=csr,
+        challenge=challenge,
+        transaction=transaction,
+        signer=signer,
+        identity=identity,
+        floor=floor_inputs(
+            identity,
+            signer,
+            message,
+            build_certs_only([signer.certificate.public_bytes(Encoding.DER)]),
+            csr_info=csr.certificate_request.tbs_certrequest_bytes,
+        ),
+    )
+
+
+def get_request(message: bytes) -> pyscep.HttpRequest:
+    """A pkiMessage in a GET request."""
+    return pyscep.HttpRequest(
         method="GET",
         path="/scep",
         query=b"operation=PKIOperation&message=" + codec.encode_message(message).encode(),
     )
-    issuer_name = identity.certificate.subject
-    issuing_key = identity.private_key
-
-    def authority(pki_request: pyscep.PkiRequest) -> pyscep.Outcome:
-        match pki_request.message:
-            case pyscep.PKCSReq(csr=wanted, challenge_password=str(word)) if word == challenge:
-                certificate = issue(
-                    wanted.subject_name, issuer_name, wanted.public_key, issuing_key
-                )
-                return pyscep.Success(certificates=(certificate,))
-            case _:
-                return pyscep.Failure()
-
-    return Enrollment(
-        name=name,
-        server=pyscep.Server(identity),
-        authority=authority,
-        request=request,
-        floor=_floor_inputs(identity, client_key, message, csr, signer),
-    )
 
 
-def _floor_inputs(
+def floor_inputs(
     identity: pyscep.Identity,
-    client_key: Any,
-    message: bytes,
-    csr: pyscep.CertificateRequest,
     signer: pyscep.Identity,
+    message: bytes,
+    reply: bytes,
+    *,
+    csr_info: bytes = b"",
 ) -> FloorInputs:
+    """What the floors work on, for a request and the certificates-only content of its reply."""
     outer = signed_data.read_signed_data(message)
     content = outer.content or b""
     attributes = outer.signers[0].signed_attributes
     if attributes is None:
         raise ValueError("the request has no signed attributes")
-    envelope = enveloped_data.read_enveloped_data(content)
-    certificate = signer.certificate
-    reply = build_certs_only([certificate.public_bytes(Encoding.DER)])
+    ciphertext = enveloped_data.read_enveloped_data(content).encrypted_content
     padded = reply + bytes(16 - len(reply) % 16)
     return FloorInputs(
         ca_key=identity.private_key,
-        client_key=client_key,
+        client_key=signer.private_key,
         signed_attributes=attributes.raw,
         envelope=content,
-        ciphertext=envelope.encrypted_content,
-        csr_info=csr.certificate_request.tbs_certrequest_bytes,
-        certificate_tbs=certificate.tbs_certificate_bytes,
+        ciphertext=ciphertext,
+        request_plaintext=bytes(len(ciphertext)),
+        csr_info=csr_info,
+        certificate_tbs=signer.certificate.tbs_certificate_bytes,
         reply_plaintext=padded,
         reply_envelope=padded + bytes(500),
         reply_attributes=attributes.raw + bytes(100),

@@ -1,130 +1,106 @@
-"""Time an enrollment against its crypto floor, side by side: ``python -m benchmarks.ratios``.
+"""Time things side by side, so that a busy neighbor hits all of them.
 
-Each round measures the floor, the server, and the floor again, so that a busy neighbor hits
-both; the ratio of a round is taken against the mean of its two floors, and the median of the
-rounds is what counts. Absolute times only tell what machine this was.
+Each round measures the base, every other work once, and the base again. The ratio of a round
+is taken against the mean of its two bases, and the median of the rounds is what counts.
+Absolute times only tell what machine this was. Times are CPU times of the measuring thread.
 """
 
 from __future__ import annotations
 
-import argparse
 import gc
-import platform
+import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 
-import cryptography
-from cryptography.hazmat.backends.openssl import backend
-
-import pyscep
-from benchmarks.floor import server_floor
-from benchmarks.payloads import CHALLENGE_SIZES, make_enrollment
-from pyscep.codec import BACKEND
-
-GOAL = 1.45
+Work = Callable[[], object]
+Results = dict[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ratio:
-    """One row of the table; times in microseconds."""
+class Settings:
+    """How long to measure."""
 
-    name: str
-    floor: float
-    total: float
+    rounds: int = 15
+    sample: float = 0.02
+    """Seconds in each measurement: a call is repeated until it takes about that long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One work beside its base; times in microseconds, medians over the rounds."""
+
+    base: float
+    time: float
     ratio: float
+    """Of the times, median over the rounds: larger is slower than the base."""
 
 
-def measure(
-    name: str, floor: Callable[[], object], work: Callable[[], object], rounds: int, repeat: int
-) -> Ratio:
-    """Interleave floor and work; medians over the rounds."""
-    floors, totals, ratios = [], [], []
-    for call in (floor, work):
-        _time(call, repeat)
+def compare(settings: Settings, base: Work, *works: Work) -> list[Measured]:
+    """Interleave the base and the works; one result for each work."""
+    repeats = [_calibrate(work, settings.sample) for work in (base, *works)]
+    bases: list[float] = []
+    times: list[list[float]] = [[] for _ in works]
+    ratios: list[list[float]] = [[] for _ in works]
+    with no_gc():
+        for _ in range(settings.rounds):
+            before = timed(base, repeats[0])
+            samples = [timed(*pair) for pair in zip(works, repeats[1:], strict=True)]
+            around = (before + timed(base, repeats[0])) / 2
+            bases.append(around)
+            for number, sample in enumerate(samples):
+                times[number].append(sample)
+                ratios[number].append(sample / around)
+    median = statistics.median
+    return [
+        Measured(base=median(bases), time=median(some), ratio=median(their))
+        for some, their in zip(times, ratios, strict=True)
+    ]
+
+
+@contextmanager
+def no_gc() -> Iterator[None]:
+    """Without the cyclic collector, whose turn comes when it likes."""
+    gc.collect()
     gc.disable()
     try:
-        for _ in range(rounds):
-            before = _time(floor, repeat)
-            total = _time(work, repeat)
-            after = _time(floor, repeat)
-            around = (before + after) / 2
-            floors.append(around)
-            totals.append(total)
-            ratios.append(total / around)
+        yield
     finally:
         gc.enable()
-    return Ratio(
-        name=name,
-        floor=statistics.median(floors),
-        total=statistics.median(totals),
-        ratio=statistics.median(ratios),
-    )
 
 
-def _time(call: Callable[[], object], repeat: int) -> float:
-    start = time.perf_counter()
+def _calibrate(work: Work, sample: float) -> int:
+    """How often to call, after a call to warm up."""
+    work()
+    repeat, seconds = 1, timed(work, 1) / 1e6
+    while seconds * repeat < sample / 4 and repeat < 1 << 20:
+        repeat *= 4
+        seconds = timed(work, repeat) / 1e6
+    return max(1, round(sample / seconds))
+
+
+def timed(call: Work, repeat: int, clock: Callable[[], float] = time.thread_time) -> float:
+    """Microseconds for each of so many calls.
+
+    Args:
+        clock: by default the CPU time of this thread, kernel included: what other processes
+            do on the same core is not counted. Take time.perf_counter where waiting counts.
+    """
+    start = clock()
     for _ in range(repeat):
         call()
-    return (time.perf_counter() - start) / repeat * 1e6
+    return (clock() - start) / repeat * 1e6
 
 
-def server_ratios(rounds: int, repeat: int) -> list[Ratio]:
-    """PKCSReq as a raw GET query to CertRep, all checks on, authority in memory."""
-    rows = []
-    for name, characters in CHALLENGE_SIZES.items():
-        enrollment = make_enrollment(name, characters)
-        server, request, authority = enrollment.server, enrollment.request, enrollment.authority
-        if server.handle(request, authority).header("content-type") != "application/x-pki-message":
-            raise RuntimeError("the server did not answer with a CertRep")
-        work = partial(server.handle, request, authority)
-        label = f"{name} query ({len(request.query):,} bytes)"
-        rows.append(measure(label, server_floor(enrollment.floor), work, rounds, repeat))
-    return rows
+def note(results: Results, name: str, measured: Measured) -> None:
+    """Enter the ratio, and the time in microseconds."""
+    results[name] = measured.ratio
+    results[f"{name} us"] = measured.time
 
 
-def table(rows: list[Ratio]) -> str:
-    """The rows in Markdown."""
-    lines = [
-        "| PKCSReq to CertRep | crypto floor (us) | pyscep (us) | ratio | goal |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row.name} | {row.floor:.0f} | {row.total:.0f} | {row.ratio:.2f} | {GOAL} |"
-        for row in rows
-    ]
-    return "\n".join(lines)
-
-
-def machine() -> str:
-    """What it was measured on."""
-    model = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii").splitlines()
-        model = next(line.split(":")[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        pass
-    return (
-        f"{model}, Python {platform.python_version()}, cryptography {cryptography.__version__} "
-        f"({backend.openssl_version_text()}), pyscep {pyscep.__version__} with the {BACKEND} codec"
-    )
-
-
-def main() -> None:
-    """Print the table; exit 1 if a ratio misses its goal."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="interleaved rounds (15)")
-    parser.add_argument("--repeat", type=int, default=60, help="calls in each measurement (60)")
-    arguments = parser.parse_args()
-    rows = server_ratios(arguments.rounds, arguments.repeat)
-    print(table(rows))
-    print(f"\n{machine()}; median of {arguments.rounds} interleaved rounds.")
-    if any(row.ratio > GOAL for row in rows):
-        raise SystemExit("a ratio misses its goal")
-
-
-if __name__ == "__main__":
-    main()
+def pin() -> None:
+    """Stay on one core, so that nothing is moved while it is measured."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
