@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but make and Python 3.11: they build .venv themselves.
 #
 #   PYTHON=/path/to/python3   the interpreter of a new .venv
-#   ARGS="-k renewal -x"      passed to pytest by test, check and bench
+#   ARGS="-k renewal -x"      passed to pytest by test, check and bench, to benchmarks.goals by goals
 #   PYSCEP_REQUIRE_PEERS=1    a missing interoperability peer fails the tests
 #   PYSCEP_EXTENSION=require  a codec that does not compile fails the installation
 #   PYSCEP_BACKEND=pure       the codec in Python, as where it was not compiled
@@ -17,7 +17,7 @@ PIP := $(PY) -m pip --disable-pip-version-check --quiet
 INSTALL := $(PIP) install --constraint $(LOCK)
 SOURCES := pyproject.toml setup.py $(LOCK) $(wildcard csrc/*.[ch] csrc/*.py)
 EXTRAS_RUN := ca,cli,serve,httpx
-EXTRAS_DEV := $(EXTRAS_RUN),intune,test,check
+EXTRAS_DEV := $(EXTRAS_RUN),intune,postgresql,test,check,bench
 
 # An environment that was moved with its checkout, or whose Python is gone, is made anew.
 ifneq ($(wildcard $(VENV)/base.stamp),)
@@ -29,7 +29,7 @@ endif
 .PHONY: help
 help: ## show this list
 	@echo "make <target>:"
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F'|' '{ printf "%-13s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: $(VENV)/run.stamp ## enroll, renew and verify against an embedded CA, and watch it
@@ -50,9 +50,64 @@ check: $(VENV)/dev.stamp ## ruff, mypy --strict, every test on the Python codec,
 	$(PY) -m coverage report
 
 .PHONY: bench
-bench: $(VENV)/dev.stamp ## measure speed
-	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only $(ARGS)
-	$(PY) -m benchmarks.ratios
+bench: $(VENV)/dev.stamp ## measure speed beside other packages; ARGS="-k decode" picks some
+	$(PY) -m pytest benchmarks --benchmark-enable --benchmark-only --benchmark-group-by=func $(ARGS)
+
+.PHONY: goals
+goals: $(VENV)/dev.stamp ## measure the performance goals, write benchmarks/RESULTS.md, fail on a miss
+	$(PY) -m benchmarks.goals $(ARGS)
+
+# The C kernels. Instrumented builds live in copies under build/, never beside the package.
+CLANG := clang-19
+SECONDS := 60
+COUNT := 10000000
+SEED := 2026
+CORPORA := $(shell $(PY) -c 'import pathlib, cryptography_vectors as v; print(pathlib.Path(v.__file__).parent)' 2>/dev/null)
+PRELOAD = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"
+NATIVE_TESTS := tests/test_twins.py tests/test_codec_query.py tests/test_codec_index.py \
+	tests/test_der.py tests/test_crl.py tests/test_corpus.py tests/test_signed_data.py \
+	tests/test_enveloped_data.py tests/test_pkcs10.py tests/test_pki_message.py
+
+.PHONY: csrc-check
+csrc-check: ## compile the C code with every warning an error, by gcc, clang and cppcheck
+	CLANG=$(CLANG) tools/csrc-check.sh
+
+.PHONY: fuzz
+fuzz: ## fuzz the C code with ASan and UBSan: all targets, SECONDS=60 in total
+	CLANG=$(CLANG) tools/fuzz.sh $(SECONDS)
+
+.PHONY: sanitize
+sanitize: $(VENV)/dev.stamp ## tests of the codec and of messages, with ASan and UBSan in the C code
+	PYTHON=$(abspath $(PY)) PYSCEP_SANITIZE=1 tools/native-copy.sh sanitized
+	cd build/sanitized && $(PRELOAD) ASAN_OPTIONS=detect_leaks=0 \
+		UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+		PYSCEP_BACKEND=native PYSCEP_TWIN_MUTANTS=20000 \
+		$(abspath $(PY)) -m pytest --quiet -p no:cacheprovider $(NATIVE_TESTS)
+	PYTHON=$(abspath $(PY)) CFLAGS=-DPYSCEP_PORTABLE tools/native-copy.sh portable
+	cd build/portable && PYSCEP_BACKEND=native PYSCEP_TWIN_MUTANTS=20000 \
+		$(abspath $(PY)) -m pytest --quiet -p no:cacheprovider tests/test_twins.py
+
+.PHONY: valgrind
+valgrind: ## the inputs of the fuzz targets under valgrind's memcheck
+	tools/valgrind.sh
+
+.PHONY: c-coverage
+c-coverage: $(VENV)/dev.stamp ## lines, branches and MC/DC of the C code under the codec's tests
+	CLANG=$(CLANG) PYTHON=$(abspath $(PY)) tools/c-coverage.sh
+
+.PHONY: twins
+twins: $(VENV)/dev.stamp ## compare the C and Python codecs on COUNT=10000000 mutants
+	$(PY) -m tests.twins $(COUNT) $(SEED)
+
+.PHONY: twins-corpora
+twins-corpora: $(VENV)/dev.stamp ## the same on every file of cryptography_vectors, or CORPORA="..."
+	$(PY) -m tests.twins --files $(CORPORA)
+
+KILLS := 1000
+
+.PHONY: crash
+crash: $(VENV)/dev.stamp ## kill -9 a server KILLS times (1000), at every failpoint, and look for losses
+	$(PY) -m tests.crash_lab --kills $(KILLS) $(ARGS)
 
 .PHONY: venv
 venv: $(VENV)/dev.stamp ## only make .venv, with all that development needs

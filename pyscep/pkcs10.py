@@ -20,6 +20,7 @@ from pyscep.identity import X509_FAULTS, public_key_der
 
 CHALLENGE_PASSWORD: Final = der.oid("1.2.840.113549.1.9.7")
 EXTENSION_REQUEST: Final = der.oid("1.2.840.113549.1.9.14")
+NAME_VALUE_PAIR: Final = der.oid("1.3.6.1.4.1.311.13.2.1")
 MAX_CHALLENGE_BYTES: Final = 32 * 1024
 """Intune's challenges have 4 to 24 KiB."""
 
@@ -68,6 +69,7 @@ class CertificateRequest:
         """A secret: not in the repr, and not for logs."""
         self.challenge_tag: str | None = None
         """The ASN.1 type that the challengePassword came in, such as ``UTF8String``."""
+        self._attributes = attributes
         if attributes[2]:
             self._read_attributes(der.Node.at(data, *attributes))
         # The tolerant index must not make a CSR valid that a strict reader refuses.
@@ -120,6 +122,24 @@ class CertificateRequest:
             return self.certificate_request.extensions
         except X509_FAULTS as error:
             raise DecodeError(f"extensions of the CSR: {error}") from error
+
+    @cached_property
+    def name_value_pairs(self) -> tuple[tuple[str, str], ...]:
+        """What Windows adds as enrollment name-value pairs, such as its ValidityPeriod.
+
+        Raises:
+            DecodeError: malformed.
+        """
+        if not self._attributes[2]:
+            return ()
+        pairs = []
+        for attribute in der.Node.at(self.der, *self._attributes).children():
+            oid, values = attribute.fields(der.SEQUENCE, 2, "Attribute")[:2]
+            if oid.raw == NAME_VALUE_PAIR:
+                for pair in values.fields(der.SET, 1, "name-value pairs"):
+                    name, value = pair.fields(der.SEQUENCE, 2, "name-value pair")[:2]
+                    pairs.append((name.text("name"), value.text("value")))
+        return tuple(pairs)
 
     @property
     def subject_name(self) -> x509.Name:

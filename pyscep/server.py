@@ -85,6 +85,7 @@ class Server:
         policy: which algorithms are accepted.
         limits: sizes that are read.
         renewal: announce the Renewal capability.
+        capabilities: what GetCACaps says instead of what follows from policy and settings.
         empty_content: FAILURE and PENDING with an empty eContent (what clients need) rather
             than none (what the RFC says).
         signing_time_window: refuse a signingTime further away than this; None accepts all,
@@ -111,6 +112,7 @@ class Server:
         policy: AlgorithmPolicy = MODERN,
         limits: HttpLimits | None = None,
         renewal: bool = True,
+        capabilities: Capabilities | None = None,
         empty_content: bool = True,
         signing_time_window: timedelta | None = None,
         on_event: Callable[[ServerEvent], None] | None = None,
@@ -122,7 +124,7 @@ class Server:
         self.encryption = encryption or identity
         self.policy = policy
         self.limits = limits or HttpLimits()
-        self.capabilities = Capabilities.of_server(
+        self.capabilities = capabilities or Capabilities.of_server(
             policy, renewal=renewal, next_ca=bool(next_ca_certificates)
         )
         self._decryption = (self.encryption, *rollover)

@@ -172,7 +172,8 @@ class CertificateAuthority:
             key_type: of the CA, such as rsa-3072 or ec-p256.
             validity: of the CA certificate, and with it of the RA certificates.
             topology: ``ra`` (one RA certificate talks to clients), ``ra-split`` (one signs,
-                one decrypts) or ``ca`` (the CA's own key does both).
+                one decrypts), ``ndes`` (as ra-split, with NDES's extended key usage) or
+                ``ca`` (the CA's own key does both).
             parent: the CA above this one; None makes a root.
             password: encrypts the key files.
             database: URL of another database than ``scep.db`` beside the keys.

@@ -26,7 +26,7 @@ from pyscep.ca.challenge import (
 )
 from pyscep.ca.issuer import Issuer
 from pyscep.ca.names import Names
-from pyscep.ca.profile import ClientKey, Profile
+from pyscep.ca.profile import ClientKey, Profile, choose
 from pyscep.ca.records import Attempt, CertificateRecord
 from pyscep.ca.refusal import Refusal
 from pyscep.ca.store import Store
@@ -114,7 +114,6 @@ class Authorizer:
         self._store = store
         self._issuer = issuer
         self._profiles = profiles
-        self._default = next(iter(profiles.values()))
         self._challenge = challenge
         self._redelivery = redelivery
         self._trusted = tuple(trusted_renewal_issuers)
@@ -131,20 +130,12 @@ class Authorizer:
         Raises:
             Refusal: neither.
         """
-        word = message.challenge_password
+        asked = ChallengeRequest.of(request, message, endpoint, now)
         reason = "the request has no challenge"
-        if word:
-            asked = ChallengeRequest(
-                password=word,
-                csr=message.csr,
-                endpoint=endpoint,
-                transaction_id=request.transaction.transaction_id,
-                source=request.source,
-                now=now,
-            )
+        if asked is not None:
             verdict = self._challenge.verify(asked)
             if isinstance(verdict, Granted):
-                return self._by_challenge(request, message, verdict, now)
+                return self._by_challenge(request, message, verdict, asked)
             reason = verdict.reason
         if self._legacy_renewal and not request.signer.is_self_issued:
             # A self-signed certificate proves possession of a key and nothing else.
@@ -152,7 +143,7 @@ class Authorizer:
                 return self.renewal(request, message, now)
             except Refusal as refusal:
                 reason = f"{reason}, and as a renewal: {refusal.reason}"
-        if not word and self._default.challenge == "optional":
+        if asked is None and self._choose(message).challenge == "optional":
             return self._by_approval(request, message, now)
         raise Refusal(reason)
 
@@ -167,12 +158,15 @@ class Authorizer:
         record = self._own_signer(request)
         if record is None:
             return self._migration(request, message, now)
-        profile = self._profiles.get(record.profile, self._default)
+        profile = self._profiles.get(record.profile)
+        if profile is None:
+            # Issued at another endpoint of this CA, for other purposes.
+            raise Refusal(f"renewal: the profile {record.profile!r} is none of this endpoint's")
         _check_renewable(profile, record.certificate, request, message, now)
         originals = [record.certificate.subject, _name(record.requested_subject)]
         return Authorized(
             credential=_credential(request),
-            profile=profile,
+            profile=profile.for_request(message.csr),
             key=profile.check_key(message.csr),
             names=_renewed_names(profile, message, record.certificate, originals),
             window_ends=now + self._redelivery,
@@ -183,10 +177,13 @@ class Authorizer:
 
     def approved(self, attempt: Attempt, window_ends: datetime) -> Authorized:
         """Somebody approved a pending attempt; its names were checked when it came."""
+        profile = self._profiles.get(attempt.profile)
+        if profile is None:
+            raise Refusal(f"there is no profile {attempt.profile!r} any more")
         return Authorized(
             credential=attempt.credential,
-            profile=self._profiles.get(attempt.profile, self._default),
-            names=attempt.names,
+            profile=profile,
+            names=profile.identify(attempt.names),
             key=_load_key(attempt.spki or b""),
             window_ends=window_ends,
             waits=False,
@@ -203,18 +200,26 @@ class Authorizer:
         *,
         certificate: x509.Certificate | None = None,
         reason: str | None = None,
+        request: ChallengeRequest | None = None,
     ) -> None:
         """Tell the challenge's provider what became of it, if it wants to know."""
-        if self.notifies(credential):
-            self._challenge.notify(
-                Notification(
-                    credential=credential,
-                    outcome=outcome,
-                    transaction_id=transaction_id,
-                    certificate=certificate,
-                    reason=reason,
-                )
-            )
+        if not self.notifies(credential):
+            return
+        notification = Notification(
+            credential=credential,
+            outcome=outcome,
+            transaction_id=transaction_id,
+            certificate=certificate,
+            reason=reason,
+            request=request,
+        )
+        try:
+            self._challenge.notify(notification)
+        except Exception as error:
+            if outcome == "issued":
+                raise
+            # A refusal stands, whoever could not be told of it.
+            _logger.warning("%s: nobody to tell: %s", ascii(credential), ascii(str(error)))
 
     def notifies(self, credential: str) -> bool:
         """Whether the challenge's provider wants to know what becomes of a request."""
@@ -222,36 +227,44 @@ class Authorizer:
         return by_challenge and self._challenge.notifies
 
     def _by_challenge(
-        self, request: PkiRequest, message: PKCSReq, granted: Granted, now: datetime
+        self, request: PkiRequest, message: PKCSReq, granted: Granted, asked: ChallengeRequest
     ) -> Authorized:
         try:
-            profile = self._profile_of(granted)
+            profile = self._profile_of(granted, message)
             _check_signer_key(profile, request)
             return Authorized(
                 credential=granted.credential,
-                profile=profile,
+                profile=profile.for_request(message.csr),
                 key=profile.check_key(message.csr),
                 names=profile.take_names(message.csr),
-                window_ends=granted.expires_at or now + self._redelivery,
+                window_ends=granted.expires_at or asked.now + self._redelivery,
                 waits=profile.approval == "manual",
                 notify=self.notifies(granted.credential),
                 claim=granted.claim,
                 _seal=_SEAL,
             )
         except Refusal as refusal:
-            transaction_id = request.transaction.transaction_id
-            self.report(granted.credential, "refused", transaction_id, reason=refusal.reason)
+            self.report(
+                granted.credential,
+                "refused",
+                asked.transaction_id,
+                reason=refusal.reason,
+                request=asked,
+            )
             raise
 
-    def _profile_of(self, granted: Granted) -> Profile:
+    def _profile_of(self, granted: Granted, message: PKCSReq) -> Profile:
         if granted.profile is None:
-            return self._default
+            return self._choose(message)
         if granted.profile not in self._profiles:
             raise Refusal(f"the challenge is for the unknown profile {granted.profile!r}")
         return self._profiles[granted.profile]
 
+    def _choose(self, message: PKCSReq | RenewalReq) -> Profile:
+        return choose(self._profiles.values(), message.csr)
+
     def _by_approval(self, request: PkiRequest, message: PKCSReq, now: datetime) -> Authorized:
-        profile = self._default
+        profile = self._choose(message)
         _check_signer_key(profile, request)
         return Authorized(
             credential=NO_CREDENTIAL,
@@ -295,11 +308,11 @@ class Authorizer:
     ) -> Authorized:
         if not any(_issued_by(certificate, issuer) for issuer in self._trusted):
             raise Refusal("renewal: the signer's certificate is of an unknown CA")
-        profile = self._default
+        profile = self._choose(message)
         _check_renewable(profile, certificate, request, message, now)
         return Authorized(
             credential=_credential(request),
-            profile=profile,
+            profile=profile.for_request(message.csr),
             key=profile.check_key(message.csr),
             names=_renewed_names(profile, message, certificate, [certificate.subject]),
             window_ends=now + self._redelivery,
@@ -353,11 +366,10 @@ def _renewed_names(
     subject = names.subject_of(message.csr)
     if len(subject.rdns) and not any(names.same_name(subject, one) for one in originals):
         raise Refusal("renewal: the subject differs from the certificate's")
-    wanted = names.san_texts(names.sans_of(message.csr))
-    allowed = {text for text in wanted if text.partition(":")[0] in profile.san_types}
+    allowed = set(names.kept_san_texts(profile.name_rules, message.csr))
     if allowed and allowed != set(old.san_texts):
         raise Refusal("renewal: the alternative names differ from the certificate's")
-    return old
+    return profile.identify(old)
 
 
 def _load_key(spki: bytes) -> ClientKey:

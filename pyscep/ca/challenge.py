@@ -22,7 +22,9 @@ from sqlalchemy import Connection, insert, or_, select, update
 from pyscep.ca import names
 from pyscep.ca.schema import challenges
 from pyscep.ca.store import Store
+from pyscep.messages import PKCSReq, RenewalReq
 from pyscep.pkcs10 import CertificateRequest
+from pyscep.pki_request import PkiRequest
 
 LIFETIME: Final = timedelta(minutes=60)
 """As long as a challenge of NDES."""
@@ -47,6 +49,22 @@ class ChallengeRequest:
     source: str | None
     """The peer's address, where it is known."""
     now: datetime
+
+    @classmethod
+    def of(
+        cls, request: PkiRequest, message: PKCSReq | RenewalReq, endpoint: str, now: datetime
+    ) -> ChallengeRequest | None:
+        """What a provider gets to see of a request; None if it has no challenge."""
+        if not message.challenge_password:
+            return None
+        return cls(
+            password=message.challenge_password,
+            csr=message.csr,
+            endpoint=endpoint,
+            transaction_id=request.transaction.transaction_id,
+            source=request.source,
+            now=now,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +99,9 @@ class Notification:
     transaction_id: str
     certificate: x509.Certificate | None = None
     reason: str | None = None
+    request: ChallengeRequest | None = None
+    """What the challenge was granted to; None where a decision came later than the request,
+    which is not kept."""
 
 
 class ChallengeProvider(Protocol):
@@ -207,7 +228,7 @@ class OneTimeChallenges:
         if lifetime <= timedelta(0):
             raise ValueError("the lifetime of a challenge must be positive")
         if subject is not None:
-            _parse_subject(subject)
+            parse_subject(subject)
         number, secret = _text(self._token_bytes(8)), _text(self._token_bytes(20))
         now = self._now()
         values = {
@@ -218,7 +239,9 @@ class OneTimeChallenges:
             "bound": {"subject": subject, "sans": list(sans) or None, "profile": profile},
             "failures": 0,
         }
-        self._store.write(lambda connection: connection.execute(insert(challenges), values))
+        self._store.write(
+            lambda connection: connection.execute(insert(challenges), values), "challenge"
+        )
         return f"{number}-{secret}"
 
     def verify(self, request: ChallengeRequest) -> Granted | Refused:
@@ -238,11 +261,11 @@ class OneTimeChallenges:
             return Refused(reason=f"one-time challenge {number} had too many wrong secrets")
         if row.expires_at <= request.now:
             return Refused(reason=f"one-time challenge {number} has expired")
-        if reason := _differs(row.bound, request.csr):
+        if reason := differs(row.bound, request.csr):
             return Refused(reason=f"one-time challenge {number} is for another {reason}")
 
         def claim(connection: Connection, issue_key: str, now: datetime) -> bool:
-            return connection.execute(_spend(number, issue_key, now)).rowcount == 1
+            return connection.execute(spend(number, issue_key, now)).rowcount == 1
 
         return Granted(
             credential=f"{self.scheme}:{number}",
@@ -309,7 +332,12 @@ def _text(data: bytes) -> str:
     return base64.b32encode(data).decode("ascii").rstrip("=").lower()
 
 
-def _parse_subject(text: str) -> x509.Name:
+def parse_subject(text: str) -> x509.Name:
+    """A name from RFC 4514 text.
+
+    Raises:
+        ValueError: it is none.
+    """
     try:
         return x509.Name.from_rfc4514_string(text)
     except ValueError as error:
@@ -321,7 +349,7 @@ def _count_failure(number: str) -> Any:
     return update(challenges).where(challenges.c.id == number).values(failures=counted)
 
 
-def _spend(number: str, issue_key: str, now: datetime) -> Any:
+def spend(number: str, issue_key: str, now: datetime) -> Any:
     return (
         update(challenges)
         .where(
@@ -332,10 +360,10 @@ def _spend(number: str, issue_key: str, now: datetime) -> Any:
     )
 
 
-def _differs(bound: dict[str, Any], csr: CertificateRequest) -> str | None:
+def differs(bound: dict[str, Any], csr: CertificateRequest) -> str | None:
     """What the request has otherwise than the challenge was made for."""
     subject, sans = bound["subject"], bound["sans"]
-    if subject is not None and not names.same_name(_parse_subject(subject), names.subject_of(csr)):
+    if subject is not None and not names.same_name(parse_subject(subject), names.subject_of(csr)):
         return "subject"
     if sans is not None and set(sans) != set(names.san_texts(names.sans_of(csr))):
         return "set of alternative names"

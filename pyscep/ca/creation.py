@@ -16,11 +16,13 @@ from pyscep.identity import Identity
 
 CaKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
-Topology = Literal["ra", "ra-split", "ca"]
+Topology = Literal["ra", "ra-split", "ca", "ndes"]
 """Who talks to clients: an RA certificate for signing and decryption (``ra``), one for each
-(``ra-split``), or the CA's own key (``ca``)."""
+(``ra-split``), the CA's own key (``ca``), or one for each as NDES has them (``ndes``)."""
 
-TOPOLOGIES: Final = ("ra", "ra-split", "ca")
+TOPOLOGIES: Final = ("ra", "ra-split", "ca", "ndes")
+REQUEST_AGENT: Final = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.1")
+"""Extended key usage of Microsoft's enrollment agents."""
 BACKDATE: Final = timedelta(hours=48)
 """More than the profiles', so that leaves are not cut short on a device with a slow clock."""
 
@@ -100,6 +102,7 @@ def make_ra(
     usages: tuple[str, ...],
     now: datetime,
     serial_number: int,
+    request_agent: bool = False,
 ) -> x509.Certificate:
     """An RA certificate, valid as long as its CA.
 
@@ -109,12 +112,14 @@ def make_ra(
         usages: digitalSignature for one that signs, keyEncipherment for one that decrypts.
         now: the time of issue.
         serial_number: positive, at most 20 octets.
+        request_agent: add the extended key usage Certificate Request Agent, which the two
+            certificates of NDES have.
     """
     names = ca.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     base = str(names[0].value) if names else "pyscep CA"
     suffix = " RA" if len(usages) > 1 else f" RA {_PURPOSES[usages[0]]}"
     name = _name(base[: 64 - len(suffix)] + suffix, None)
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(ca.certificate.subject)
@@ -126,8 +131,10 @@ def make_ra(
         .add_extension(key_usage(usages), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), False)
         .add_extension(_issuer_key_identifier(ca.certificate), False)
-        .sign(ca.private_key, hashes.SHA256())
     )
+    if request_agent:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([REQUEST_AGENT]), False)
+    return builder.sign(ca.private_key, hashes.SHA256())
 
 
 _PURPOSES: Final = {"digitalSignature": "signing", "keyEncipherment": "encryption"}

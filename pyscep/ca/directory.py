@@ -46,6 +46,7 @@ _RA_FILES: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
     "ra": (("ra", (_SIGNS, _DECRYPTS)),),
     "ra-split": (("ra", (_SIGNS,)), ("ra-encryption", (_DECRYPTS,))),
     "ca": (),
+    "ndes": (("ra", (_SIGNS,)), ("ra-encryption", (_DECRYPTS,))),
 }
 
 
@@ -109,7 +110,14 @@ def create(
     ca = Identity(certificate, key)
     for name, usages in _RA_FILES[topology]:
         ra_key = _key(place / f"{name}.key", RA_KEY_TYPE, password)
-        ra = creation.make_ra(ra_key, ca, usages=usages, now=now, serial_number=_serial_number())
+        ra = creation.make_ra(
+            ra_key,
+            ca,
+            usages=usages,
+            now=now,
+            serial_number=_serial_number(),
+            request_agent=topology == "ndes",
+        )
         # After a crash there may be one, of the same keys: the newer CA certificate counts.
         write_public(place / f"{name}.pem", _pem(ra), replace=True)
     chain = (parent.certificate, *parent.chain) if parent else ()

@@ -9,6 +9,7 @@ cryptography before it leaves.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -23,6 +24,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from pyscep.ca.names import EMPTY_NAME, Names
 from pyscep.ca.profile import ClientKey, Profile
+from pyscep.ca.strong_mapping import SID_EXTENSION, sid_extension
 from pyscep.codec import der
 from pyscep.identity import Identity
 
@@ -43,6 +45,7 @@ _HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
 }
 _VERSION_3: Final = der.context(0, der.integer(2))
 SAN_OID: Final = "2.5.29.17"
+_HTTP_URL: Final = re.compile(r"http://[!-~]+")
 _TRUE: Final = der.tlv(der.BOOLEAN, b"\xff")
 
 REVOCATION_REASONS: Final = {
@@ -71,11 +74,13 @@ class Issuer:
         identity: the CA's certificate and key (RSA or EC); its chain goes into GetCACert.
         digest: sha256, sha384 or sha512.
         crl_lifetime: from thisUpdate to nextUpdate.
-        crl_urls: distribution points that go into certificates.
-        issuer_urls: where the CA certificate can be had (authorityInfoAccess).
+        crl_urls: where the CRL can be had, by http: certificates name them (Windows refuses
+            chains without), and the CRL says that it belongs there.
+        issuer_urls: where the CA certificate can be had, by http (authorityInfoAccess).
 
     Raises:
-        ValueError: not the certificate of a CA, or a key that can't sign certificates.
+        ValueError: not the certificate of a CA, a key that can't sign certificates, or a URL
+            that is none.
     """
 
     def __init__(
@@ -105,7 +110,19 @@ class Issuer:
         self._is_rsa = isinstance(public_key, rsa.RSAPublicKey)
         self._not_before = identity.certificate.not_valid_before_utc
         self._not_after = identity.certificate.not_valid_after_utc
+        crl_urls, issuer_urls = tuple(crl_urls), tuple(issuer_urls)
+        for url in (*crl_urls, *issuer_urls):
+            _check_url(url)
+        self.crl_urls = crl_urls
         self._common = _common_extensions(identity.certificate, crl_urls, issuer_urls)
+        self.crl_scope = _distribution_point(crl_urls)
+        """The CRL's issuingDistributionPoint, DER; empty without URLs."""
+
+    @cached_property
+    def common_name(self) -> str:
+        """The CN of the CA's subject, or the whole subject where there is none."""
+        found = self.certificate.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+        return str(found[0].value) if found else self.certificate.subject.rfc4514_string()
 
     @cached_property
     def id(self) -> str:
@@ -143,6 +160,8 @@ class Issuer:
             extensions.append(_encoded(SAN_OID, names.sans, names.subject == EMPTY_NAME))
         extensions.append(_extension(x509.SubjectKeyIdentifier.from_public_key(key)))
         extensions.append(self._common)
+        if names.sid is not None:
+            extensions.append(_encoded(SID_EXTENSION, sid_extension(names.sid), False))
         tbs = der.sequence(
             _VERSION_3,
             der.integer(serial_number),
@@ -191,6 +210,7 @@ class Issuer:
                 der.sequence(
                     _extension(_authority_key_identifier(self.certificate)),
                     _extension(x509.CRLNumber(number)),
+                    self.crl_scope,
                 ),
             ),
         )
@@ -225,6 +245,31 @@ def _check_is_ca(certificate: x509.Certificate) -> None:
         raise ValueError(
             "the issuer's certificate needs CA:TRUE with the key usages keyCertSign and cRLSign"
         )
+
+
+def _check_url(url: str) -> None:
+    """Only http: checking the certificate of an https server would need the CRL first."""
+    if not _HTTP_URL.fullmatch(url):
+        raise ValueError(f"{ascii(url)} is no URL like http://pki.example/ca.crl")
+
+
+def _distribution_point(urls: Iterable[str]) -> bytes:
+    names = [x509.UniformResourceIdentifier(url) for url in urls]
+    if not names:
+        return b""
+    # RFC 5280 section 5.2.5: critical, and one of its names must be the certificate's.
+    return _extension(
+        x509.IssuingDistributionPoint(
+            full_name=names,
+            relative_name=None,
+            only_contains_user_certs=False,
+            only_contains_ca_certs=False,
+            only_some_reasons=None,
+            indirect_crl=False,
+            only_contains_attribute_certs=False,
+        ),
+        critical=True,
+    )
 
 
 def _common_extensions(

@@ -46,7 +46,7 @@ def read_key_file(path: str | os.PathLike[str], password: bytes | None = None) -
         OSError: the file can't be opened.
     """
     name = os.fspath(path)
-    data = _read_checked(name)
+    data = read_checked(name)
     try:
         return load_pem_private_key(data, password)
     except TypeError as error:
@@ -138,7 +138,13 @@ def _sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def _read_checked(name: str) -> bytes:
+def read_checked(name: str) -> bytes:
+    """The content of a file with a secret in it, if nobody else could have read it.
+
+    Raises:
+        KeyFileError: permissions, or not a regular file.
+        OSError: it can't be opened.
+    """
     with open(name, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):

@@ -21,7 +21,7 @@ from sqlalchemy import (
     update,
 )
 
-from pyscep.ca import schema
+from pyscep.ca import audit, schema
 from pyscep.ca.records import Attempt, AttemptState, CertificateRecord
 
 _attempts = schema.attempts
@@ -69,8 +69,15 @@ _INSERT_CERTIFICATE: Final = insert(_certificates)
 # --- attempts --------------------------------------------------------------------------
 
 
-def add_attempt(connection: Connection, **values: Any) -> int:
-    """Enter an attempt and return its id."""
+def add_attempt(connection: Connection, serial: int | None = None, **values: Any) -> int:
+    """Enter an attempt, and what was decided on it, and return its id.
+
+    Args:
+        connection: of the transaction.
+        serial: of the certificate that it gets.
+        values: of the row.
+    """
+    audit.enter_attempt(connection, values, None if serial is None else f"{serial:x}")
     return _insert(connection, _INSERT_ATTEMPT, values)
 
 
@@ -150,20 +157,43 @@ def decide(
     now: datetime,
     window_ends: datetime,
     reason: str | None = None,
-    certificate_id: int | None = None,
+    record: CertificateRecord | None = None,
 ) -> None:
     """Turn all pending attempts of one request into issued or denied ones."""
+    waiting = and_(_attempts.c.issue_key == issue_key, _attempts.c.state == "pending")
+    first = connection.execute(
+        select(
+            _attempts.c.endpoint,
+            _attempts.c.credential,
+            _attempts.c.transaction_id,
+            _attempts.c.signer_key,
+            _attempts.c.subject,
+        )
+        .where(waiting)
+        .order_by(_attempts.c.id)
+        .limit(1)
+    ).one()
     connection.execute(
         update(_attempts)
-        .where(_attempts.c.issue_key == issue_key, _attempts.c.state == "pending")
+        .where(waiting)
         .values(
             state=state,
             reason=reason,
             decided_at=now,
             window_ends=window_ends,
-            certificate_id=certificate_id,
+            certificate_id=record and record.id,
             pending_key=None,
         )
+    )
+    audit.enter(
+        connection,
+        at=now,
+        who=audit.OPERATOR,
+        action="approve" if record else "deny",
+        decision="approved" if record else "denied",
+        reason=reason,
+        serial=f"{record.serial_number:x}" if record else None,
+        **first._mapping,
     )
 
 
@@ -274,13 +304,34 @@ def same_holder(connection: Connection, record: CertificateRecord, key: str) -> 
     return connection.execute(query.limit(1)).first() is not None
 
 
-def revoke(connection: Connection, certificate_id: int, *, reason: str, now: datetime) -> None:
+def revoke(
+    connection: Connection,
+    certificate_id: int,
+    *,
+    reason: str,
+    now: datetime,
+    who: str = audit.OPERATOR,
+) -> None:
     """Mark an issued certificate as revoked."""
-    connection.execute(
+    done = connection.execute(
         update(_certificates)
         .where(_certificates.c.id == certificate_id, _certificates.c.state == "issued")
         .values(state="revoked", revoked_at=now, revocation_reason=reason)
     )
+    if done.rowcount == 1:
+        record = by_id(connection, certificate_id)
+        assert record is not None  # noqa: S101 - for type checkers: it was updated just now
+        audit.enter(
+            connection,
+            at=now,
+            who=who,
+            action="revoke",
+            decision="revoked",
+            reason=reason,
+            credential=record.credential,
+            serial=f"{record.serial_number:x}",
+            subject=record.subject,
+        )
 
 
 def revoked(connection: Connection, issuer_id: str, since: datetime) -> Sequence[Any]:

@@ -65,6 +65,8 @@ class Names:
     """RFC 4514, for people."""
     san_texts: tuple[str, ...] = ()
     """Such as ``dns:a.example``, for people and for comparing."""
+    sid: str | None = None
+    """The security identifier that a trusted source has for the holder; never the request's."""
 
     @classmethod
     def of_certificate(cls, certificate: x509.Certificate) -> Names:
@@ -162,6 +164,20 @@ def _take_sans(rules: NameRules, csr: CertificateRequest) -> tuple[x509.GeneralN
     return tuple(sans)
 
 
+def kept_san_texts(rules: NameRules, csr: CertificateRequest) -> tuple[str, ...]:
+    """The alternative names of the kinds that are taken over, in their order, unchecked.
+
+    Raises:
+        Refusal: the request's extensions can't be read.
+    """
+    described = [describe_san(name) for name in sans_of(csr)]
+    return tuple(
+        f"{kind}:{text}"
+        for kind, text in described
+        if kind in rules.san_types and _wants_scheme(rules, kind, text)
+    )
+
+
 def subject_of(csr: CertificateRequest) -> x509.Name:
     """The subject in cryptography's form.
 
@@ -246,12 +262,12 @@ def _check_value(rules: NameRules, attribute: x509.NameAttribute[str | bytes]) -
     value = attribute.value
     if not isinstance(value, str):
         raise Refusal(f"{kind} is not text")
-    _check_text(kind, value, rules.max_length)
+    check_text(kind, value, rules.max_length)
     _check_pattern(rules, kind, value)
 
 
 def _check_san(rules: NameRules, kind: str, text: str) -> None:
-    _check_text(kind, text, 255)
+    check_text(kind, text, 255)
     sound = True
     if kind == "dns":
         host = text[2:] if rules.wildcards and text.startswith("*.") else text
@@ -278,7 +294,12 @@ def _is_host(text: str) -> bool:
     return len(text) <= 253 and _HOST.fullmatch(text) is not None
 
 
-def _check_text(kind: str, text: str, limit: int) -> None:
+def check_text(kind: str, text: str, limit: int) -> None:
+    """Refuse text that is empty, too long, or shows otherwise than it is.
+
+    Raises:
+        Refusal: says which.
+    """
     if not 0 < len(text) <= limit:
         raise Refusal(f"{kind} has {len(text)} characters: 1 to {limit} are allowed")
     if not (text.isascii() and text.isprintable()) and any(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from pyscep.ca import names
+from pyscep.ca import names, wishes
 from pyscep.ca.names import NameRules, Names
 from pyscep.ca.refusal import Refusal
+from pyscep.ca.strong_mapping import check_sid
+from pyscep.ca.subject_rule import parse_rule
 from pyscep.pkcs10 import CertificateRequest
 
 KEY_USAGES: Final = {
@@ -37,6 +39,9 @@ EXTENDED_KEY_USAGES: Final = {
     "ipsecIKE": ExtendedKeyUsageOID.IPSEC_IKE,
 }
 """Extended key usages by name; a dotted OID works too."""
+
+CURVES: Final = {"p256": "secp256r1", "p384": "secp384r1", "p521": "secp521r1"}
+"""Curves of EC keys by the names that profiles use."""
 
 ClientKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
 """Public keys that can be certified."""
@@ -82,14 +87,26 @@ class Profile:
     """
 
     name: str = "device"
+    purpose: Literal["any", "signature", "encryption", "both"] = "any"
+    """For which requests it is meant, by the key usage they ask for: NDES's SignatureTemplate,
+    EncryptionTemplate and GeneralPurposeTemplate (``both``)."""
     validity: timedelta = timedelta(days=365)
+    validity_source: Literal["profile", "request"] = "profile"
+    """``request``: a shorter validity that the request asks for is granted."""
     backdate: timedelta = timedelta(hours=24)
     """How far before the present notBefore lies: clocks of devices are wrong."""
     key_usage: tuple[str, ...] = ("digitalSignature", "keyEncipherment")
     """Names from KEY_USAGES; keyEncipherment is left out for EC keys."""
+    key_usage_source: Literal["profile", "request"] = "profile"
+    """``request``: of key_usage only what the request asks for, if it asks at all."""
     extended_key_usage: tuple[str, ...] = ("clientAuth",)
     """Names from EXTENDED_KEY_USAGES, or dotted OIDs. Keep clientAuth among them: a
     certificate without it can pass for an RA's with SCEP clients."""
+    optional_extended_key_usage: tuple[str, ...] = ()
+    """As extended_key_usage, for those that a request gets if it asks for them."""
+    subject_rule: str | None = None
+    """The subject, with values of the request in it, such as ``CN={dns},O=Example``. None:
+    the request's own subject."""
     subject_types: tuple[str, ...] = tuple(names.SUBJECT_TYPES)
     san_types: tuple[str, ...] = ("dns", "ip", "email", "uri")
     patterns: tuple[tuple[str, str], ...] = ()
@@ -103,6 +120,11 @@ class Profile:
     be renewed by SCEP."""
     rsa_bits: tuple[int, int] = (2048, 4096)
     """Least and greatest size of an RSA key; at most 8192."""
+    ec_curves: tuple[str, ...] = tuple(CURVES)
+    """Names from CURVES."""
+    security_identifier: Callable[[Names], str | None] | None = field(default=None, repr=False)
+    """A trusted source that knows the Active Directory SID of who has those names; the
+    certificate then says it (KB5014754). What it raises becomes HTTP 503."""
     signer_key: Literal["any", "csr"] = "any"
     """``csr`` demands that a first request is signed with the key to be certified. Windows
     and gateways sign with another one."""
@@ -121,7 +143,7 @@ class Profile:
         for usage in self.key_usage:
             if usage not in KEY_USAGES:
                 raise ValueError(f"key usage {usage!r} is none of {', '.join(KEY_USAGES)}")
-        for oid in self._extended_oids():
+        for oid in self._extended_oids(self.extended_key_usage + self.optional_extended_key_usage):
             if oid in _FORBIDDEN_USAGES:
                 raise ValueError(f"extended key usage {oid.dotted_string} is not for clients")
         for algorithm in self.key_algorithms:
@@ -130,7 +152,15 @@ class Profile:
         least, most = self.rsa_bits
         if not 1024 <= least <= most <= 8192:
             raise ValueError("rsa_bits: least and greatest, between 1024 and 8192")
+        for curve in self.ec_curves:
+            if curve not in CURVES:
+                raise ValueError(f"curve {curve!r} is none of {', '.join(CURVES)}")
+        if self.subject_rule is not None:
+            parse_rule(self.subject_rule)
         for setting, value, choices in (
+            ("purpose", self.purpose, ("any", "signature", "encryption", "both")),
+            ("validity_source", self.validity_source, ("profile", "request")),
+            ("key_usage_source", self.key_usage_source, ("profile", "request")),
             ("signer_key", self.signer_key, ("any", "csr")),
             ("approval", self.approval, ("automatic", "manual")),
             ("challenge", self.challenge, ("required", "optional")),
@@ -173,6 +203,8 @@ class Profile:
                     raise Refusal(f"RSA key of {key.key_size} bits: {least} to {most} are allowed")
                 return key
             case ec.EllipticCurvePublicKey() as key if "ec" in self.key_algorithms:
+                if key.curve.name not in [CURVES[curve] for curve in self.ec_curves]:
+                    raise Refusal(f"the curve {key.curve.name} is not allowed")
                 return key
             case key:
                 raise Refusal(f"keys of the kind {type(key).__name__} are not allowed")
@@ -183,7 +215,46 @@ class Profile:
         Raises:
             Refusal: nothing is left, there are too many, or a value is bad.
         """
-        return names.take(self.name_rules, csr)
+        taken = names.take(self.name_rules, csr)
+        if self.subject_rule is not None:
+            taken = parse_rule(self.subject_rule).apply(taken)
+        return self.identify(taken)
+
+    def identify(self, taken: Names) -> Names:
+        """The names with the SID that the profile's source has for them."""
+        if self.security_identifier is None:
+            return taken
+        sid = self.security_identifier(taken)
+        if sid is not None:
+            check_sid(sid)
+        return replace(taken, sid=sid)
+
+    def for_request(self, csr: CertificateRequest) -> Profile:
+        """The profile as one request narrows it, where the profile lets it.
+
+        A request that waits for approval is not narrowed: it gets what the profile says.
+
+        Raises:
+            Refusal: it asks for what the profile never gives, and for nothing else.
+        """
+        changes: dict[str, Any] = {}
+        if self.key_usage_source == "request":
+            usage = wishes.asked(csr, x509.KeyUsage)
+            if usage is not None:
+                kept = tuple(one for one in self.key_usage if getattr(usage, KEY_USAGES[one]))
+                if not kept:
+                    raise Refusal("the profile has none of the key usages that are asked for")
+                changes["key_usage"] = kept
+        if self.optional_extended_key_usage:
+            extended = wishes.asked(csr, x509.ExtendedKeyUsage) or ()
+            more = self.optional_extended_key_usage
+            found = [one for one in more if self._extended_oids((one,))[0] in extended]
+            changes["extended_key_usage"] = tuple(dict.fromkeys((*self.extended_key_usage, *found)))
+        if self.validity_source == "request":
+            validity = wishes.validity_of(csr)
+            if validity is not None:
+                changes["validity"] = min(validity, self.validity)
+        return replace(self, **changes) if changes else self
 
     def usages(self, *, encipher: bool) -> tuple[tuple[x509.ExtensionType, bool], ...]:
         """The extensions that are the same for every certificate, with their criticality.
@@ -198,18 +269,39 @@ class Profile:
         if usages:
             extensions.append((key_usage(usages), True))
         if self.extended_key_usage:
-            extensions.append((x509.ExtendedKeyUsage(self._extended_oids()), False))
+            oids = self._extended_oids(self.extended_key_usage)
+            extensions.append((x509.ExtendedKeyUsage(oids), False))
         return tuple(extensions)
 
-    def _extended_oids(self) -> tuple[x509.ObjectIdentifier, ...]:
+    @staticmethod
+    def _extended_oids(usages: Iterable[str]) -> tuple[x509.ObjectIdentifier, ...]:
         oids = []
-        for usage in self.extended_key_usage:
+        for usage in usages:
             try:
                 known = EXTENDED_KEY_USAGES.get(usage)
                 oids.append(known or x509.ObjectIdentifier(usage))
             except ValueError as error:
                 raise ValueError(f"unknown extended key usage {usage!r}") from error
         return tuple(oids)
+
+
+def choose(profiles: Iterable[Profile], csr: CertificateRequest) -> Profile:
+    """The profile for a request that none is named for.
+
+    The first one with the request's own purpose, or else the first one for any purpose.
+
+    Raises:
+        Refusal: there is neither, or the request's extensions can't be read.
+    """
+    candidates = tuple(profiles)
+    if all(profile.purpose == "any" for profile in candidates):
+        return candidates[0]
+    purpose = wishes.purpose_of(csr)
+    for wanted in (purpose, "any"):
+        for profile in candidates:
+            if profile.purpose == wanted:
+                return profile
+    raise Refusal(f"there is no profile for the purpose {purpose!r}")
 
 
 def key_usage(usages: Iterable[str], *, ca: bool = False) -> x509.KeyUsage:

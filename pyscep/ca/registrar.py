@@ -15,7 +15,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection
 
-from pyscep.ca import ledger, names
+from pyscep.ca import failpoints, ledger, names
 from pyscep.ca.authorizer import Authorized
 from pyscep.ca.issuer import Issuer
 from pyscep.ca.records import (
@@ -115,7 +115,7 @@ class Registrar:
                 return polled
             return self._enter_pending(connection, authorized, ticket, key, now)
 
-        return self._store.write(work)
+        return self._store.write(work, "enter")
 
     def enter_refusal(self, ticket: Ticket, reason: str, now: datetime) -> None:
         """Remember a refused attempt."""
@@ -127,7 +127,7 @@ class Registrar:
             "decided_at": now,
             "window_ends": now,
         }
-        self._store.write(lambda connection: ledger.add_refusal(connection, **values))
+        self._store.write(lambda connection: ledger.add_refusal(connection, **values), "refusal")
 
     def finish(self, record: CertificateRecord, now: datetime) -> CertificateRecord:
         """Sign what is entered, unless that has been done, and store it.
@@ -136,7 +136,9 @@ class Registrar:
         """
         if record.state != "signing":
             return record
+        failpoints.reach("sign.before")
         certificate = self._issuer.sign(record.tbs)
+        failpoints.reach("sign.after")
         encoded = certificate.public_bytes(Encoding.DER)
 
         def work(connection: Connection) -> CertificateRecord | None:
@@ -144,7 +146,7 @@ class Registrar:
                 return None
             return ledger.by_id(connection, record.id)
 
-        stored = self._store.write(work)
+        stored = self._store.write(work, "signed")
         return stored or replace(record, der=encoded, state="issued", issued_at=now)
 
     def approve(
@@ -179,11 +181,11 @@ class Registrar:
                 state="issued",
                 now=now,
                 window_ends=authorized.window_ends,
-                certificate_id=record.id,
+                record=record,
             )
             return record
 
-        return self._store.write(work)
+        return self._store.write(work, "approve")
 
     def deny(self, attempt_id: int, reason: str, now: datetime, window: timedelta) -> Attempt:
         """Refuse a pending attempt; the same request stays refused for ``window``.
@@ -204,7 +206,7 @@ class Registrar:
             )
             return attempt
 
-        return self._store.write(work)
+        return self._store.write(work, "deny")
 
     def recover(self, now: datetime) -> int:
         """Sign what was entered and not signed when a process ended; how many there were."""
@@ -278,7 +280,7 @@ class Registrar:
             "decided_at": now,
             "window_ends": authorized.window_ends,
         }
-        ledger.add_attempt(connection, **values)
+        ledger.add_attempt(connection, record.serial_number, **values)
         return record
 
     def _add_certificate(

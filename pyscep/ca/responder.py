@@ -11,12 +11,14 @@ from datetime import datetime
 
 from cryptography import x509
 
-from pyscep.ca import ledger, names
+from pyscep.ca import audit, failpoints, ledger, names
 from pyscep.ca.authorizer import Authorizer
+from pyscep.ca.challenge import ChallengeRequest
 from pyscep.ca.issuer import Issuer
 from pyscep.ca.records import Attempt, CertificateRecord, key_hash
 from pyscep.ca.refusal import Refusal
 from pyscep.ca.registrar import Registrar, Ticket
+from pyscep.ca.release import RELEASE_WITHIN, UNRELEASED
 from pyscep.ca.revocation import RevocationList
 from pyscep.ca.store import Store
 from pyscep.enums import FailInfo
@@ -108,16 +110,21 @@ class Responder:
             authorized = self._authorizer.renewal(request, message, now)
         else:
             authorized = self._authorizer.enrollment(request, message, self._endpoint, now)
+        asked = ChallengeRequest.of(request, message, self._endpoint, now)
         try:
             entered = self._registrar.enter(authorized, ticket, now)
         except Refusal as refusal:
             self._authorizer.report(
-                authorized.credential, "refused", ticket.transaction_id, reason=refusal.reason
+                authorized.credential,
+                "refused",
+                ticket.transaction_id,
+                reason=refusal.reason,
+                request=asked,
             )
             raise
         if isinstance(entered, Attempt):
             return Pending()
-        return self._deliver(entered, ticket.transaction_id, now)
+        return self._deliver(entered, ticket.transaction_id, now, asked)
 
     def _repeated(self, ticket: Ticket, now: datetime) -> Outcome | None:
         """The answer to a PKCSReq that polls: same transaction, same keys.
@@ -162,16 +169,34 @@ class Responder:
             raise LookupError(f"certificate {attempt.certificate_id} is not in the store")
         return self._deliver(record, attempt.transaction_id, now)
 
-    def _deliver(self, record: CertificateRecord, transaction_id: str, now: datetime) -> Outcome:
+    def _deliver(
+        self,
+        record: CertificateRecord,
+        transaction_id: str,
+        now: datetime,
+        asked: ChallengeRequest | None = None,
+    ) -> Outcome:
         """Hand out a certificate, after whatever is still missing."""
         record = self._registrar.finish(record, now)
         if record.state == "revoked":
             raise Refusal("the certificate for this request has been revoked")
         if not record.notified:
+            if asked is not None and now - record.created_at > RELEASE_WITHIN:
+                self._revocation.revoke(record.serial_number, UNRELEASED, now, audit.ITSELF)
+                raise Refusal("the certificate could not be released in time; it is revoked now")
+            failpoints.reach("notify.before")
             self._authorizer.report(
-                record.credential, "issued", transaction_id, certificate=record.certificate
+                record.credential,
+                "issued",
+                transaction_id,
+                certificate=record.certificate,
+                request=asked,
             )
-            self._store.write(lambda connection: ledger.set_notified(connection, record.id))
+            failpoints.reach("notify.after")
+            self._store.write(
+                lambda connection: ledger.set_notified(connection, record.id), "notified"
+            )
+        failpoints.reach("answer.before")
         return Success(certificates=(record.certificate,))
 
     def _get_cert(self, request: PkiRequest, message: GetCert) -> Outcome:
@@ -181,7 +206,7 @@ class Responder:
             raise unknown
         with self._store.read() as connection:
             record = ledger.by_serial(connection, self._issuer.id, message.target.serial_number)
-            if record is None or record.der is None:
+            if record is None or record.der is None or not record.notified:
                 raise unknown
             if not (
                 self._public

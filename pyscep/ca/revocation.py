@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select
 
-from pyscep.ca import ledger
+from pyscep.ca import audit, failpoints, ledger
 from pyscep.ca.issuer import REVOCATION_REASONS, Issuer, RevokedEntry
 from pyscep.ca.schema import crls
 from pyscep.ca.store import Store
@@ -34,7 +34,10 @@ class RevocationList:
                 .limit(1)
             ).first()
             if row is not None and row.next_update - now > self._issuer.crl_lifetime / 2:
-                return self._load(connection, row.number)
+                crl = self._load(connection, row.number)
+                # After a change of the distribution points an old CRL would not fit them.
+                if crl.rfind(self._issuer.crl_scope) >= 0:
+                    return crl
         return self.renew(now)
 
     def renew(self, now: datetime) -> bytes:
@@ -52,17 +55,22 @@ class RevocationList:
                 )
                 for row in rows
             ]
+            failpoints.reach("sign_crl.before")
             crl = self._issuer.make_crl(entries, number=last + 1, now=now)
+            failpoints.reach("sign_crl.after")
             if self._add(last, crl, now):
                 return crl
 
-    def revoke(self, serial_number: int, reason: str, now: datetime) -> None:
+    def revoke(
+        self, serial_number: int, reason: str, now: datetime, who: str = audit.OPERATOR
+    ) -> None:
         """Revoke a certificate and sign the CRL that says so. Once revoked, it stays so.
 
         Args:
             serial_number: of the certificate.
             reason: an RFC 5280 name such as ``keyCompromise``.
             now: the time of revocation.
+            who: for the audit table.
 
         Raises:
             LookupError: no issued certificate has that serial number.
@@ -75,9 +83,9 @@ class RevocationList:
             record = ledger.by_serial(connection, self._issuer.id, serial_number)
             if record is None or record.state == "signing":
                 raise LookupError(f"no certificate with the serial number {serial_number:x}")
-            ledger.revoke(connection, record.id, reason=reason, now=now)
+            ledger.revoke(connection, record.id, reason=reason, now=now, who=who)
 
-        self._store.write(work)
+        self._store.write(work, "revoke")
         self.renew(now)
 
     def _load(self, connection: Connection, number: int) -> bytes:
@@ -111,7 +119,7 @@ class RevocationList:
             )
             return True
 
-        return self._store.write(work)
+        return self._store.write(work, "crl")
 
 
 def _last_number(connection: Connection, issuer_id: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -10,6 +11,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Connection,
     DateTime,
     Dialect,
     ForeignKey,
@@ -22,6 +24,7 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
+    event,
 )
 
 SCHEMA_VERSION: Final = 1
@@ -44,6 +47,29 @@ class UtcDateTime(TypeDecorator[datetime]):
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
+
+class WireText(TypeDecorator[str]):
+    r"""Text of which a part may come from the network.
+
+    PostgreSQL's text can't have NUL, which a transactionID can. So there NUL is ``\0`` and a
+    backslash is two.
+    """
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name != "postgresql":
+            return value
+        return value.replace("\\", "\\\\").replace("\0", "\\0")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None or dialect.name != "postgresql" or "\\" not in value:
+            return value
+        return _ESCAPED.sub(lambda found: "\0" if found[0] == "\\0" else "\\", value)
+
+
+_ESCAPED: Final = re.compile(r"\\[\\0]")
 
 metadata: Final = MetaData()
 # SQLite numbers rows by itself only where the key is a plain INTEGER.
@@ -68,8 +94,8 @@ certificates: Final = Table(
     Column("window_ends", UtcDateTime, nullable=False),
     Column("csr_key", _HASH, nullable=False),
     Column("profile", String(255), nullable=False),
-    Column("credential", Text, nullable=False),
-    Column("subject", Text, nullable=False),
+    Column("credential", WireText, nullable=False),
+    Column("subject", WireText, nullable=False),
     Column("subject_der", LargeBinary, nullable=False),
     Column("requested_subject", LargeBinary, nullable=False),
     Column("tbs", LargeBinary, nullable=False),
@@ -92,10 +118,10 @@ attempts: Final = Table(
     metadata,
     Column("id", _Id, primary_key=True),
     Column("endpoint", String(255), nullable=False),
-    Column("transaction_id", Text, nullable=False),
+    Column("transaction_id", WireText, nullable=False),
     Column("message_type", Integer, nullable=False),
     Column("profile", String(255), nullable=False),
-    Column("credential", Text, nullable=False),
+    Column("credential", WireText, nullable=False),
     Column("issue_key", _HASH, nullable=False),
     # Hash of transaction and keys while the attempt is pending, else NULL.
     Column("pending_key", _HASH, unique=True),
@@ -104,17 +130,17 @@ attempts: Final = Table(
     Column("signer_key", _HASH, nullable=False),
     # The certificate of ours that signed a renewal.
     Column("signer_id", ForeignKey("certificates.id")),
-    Column("source", Text),
+    Column("source", WireText),
     # What approval needs, where the attempt has to wait for it. The CSR itself is not
     # stored: it has the challenge in the clear.
     Column("spki", LargeBinary),
     Column("requested_subject", LargeBinary),
     Column("subject_der", LargeBinary),
     Column("sans_der", LargeBinary),
-    Column("subject", Text, nullable=False),
+    Column("subject", WireText, nullable=False),
     Column("sans", JSON, nullable=False),
     Column("state", String(16), nullable=False),
-    Column("reason", Text),
+    Column("reason", WireText),
     Column("created_at", UtcDateTime, nullable=False),
     Column("decided_at", UtcDateTime),
     Column("window_ends", UtcDateTime, nullable=False),
@@ -149,3 +175,53 @@ crls: Final = Table(
     Column("this_update", UtcDateTime, nullable=False),
     Column("next_update", UtcDateTime, nullable=False),
 )
+
+# Decisions, in the order in which they were taken. Rows are added and never touched again:
+# the triggers below see to it.
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("who", WireText, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("decision", String(16), nullable=False),
+    Column("reason", WireText),
+    Column("endpoint", String(255)),
+    Column("credential", WireText),
+    Column("transaction_id", WireText),
+    Column("signer_key", _HASH),
+    Column("serial", String(40)),
+    Column("subject", WireText),
+    Index("audit_by_decision", "decision", "at"),
+    sqlite_autoincrement=True,
+)
+
+_APPEND_ONLY: Final = "the audit table is append-only"
+_REFUSE_ON_SQLITE: Final = """
+CREATE TRIGGER audit_refuses_{name} BEFORE {event} ON audit {when}
+BEGIN SELECT RAISE(ABORT, '{message}'); END
+"""
+_REFUSE_ON_POSTGRESQL: Final = f"""
+CREATE OR REPLACE FUNCTION audit_refuses() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION '{_APPEND_ONLY}'; END $$;
+CREATE TRIGGER audit_refuses BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+FOR EACH STATEMENT EXECUTE FUNCTION audit_refuses()
+"""
+
+
+def _protect(target: Table, connection: Connection, **_: Any) -> None:
+    """Make the triggers in the transaction that makes the table."""
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(_REFUSE_ON_POSTGRESQL)
+        return
+    # INSERT OR REPLACE deletes without asking a trigger for DELETE.
+    replaces = "WHEN EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)"
+    for name, when in (("UPDATE", ""), ("DELETE", ""), ("INSERT", replaces)):
+        text = _REFUSE_ON_SQLITE.format(
+            name=name.lower(), event=name, when=when, message=_APPEND_ONLY
+        )
+        connection.exec_driver_sql(text)
+
+
+event.listen(audit, "after_create", _protect)

@@ -18,39 +18,55 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from pyscep.ca import schema
+from pyscep.ca import audit, failpoints, schema
 
 T = TypeVar("T")
 
 CONFLICTS: Final = 5
 """How often a write that lost against another one is tried."""
 _WRITES: Final = "pyscep_writes"
-_SERIALIZATION_FAILURES: Final = ("40001", "40P01")
+_CONFLICTS: Final = ("40001", "40P01", "42P07")
+"""SQLSTATE: not serializable, deadlock, and a table that somebody else has just made."""
+_WAITS: Final = {"connect_timeout": "5", "tcp_user_timeout": "10000"}
+"""For PostgreSQL: seconds until a server that does not answer is away, milliseconds until a
+connection is. libpq itself would wait for minutes."""
+
+
+class StoreGone(Exception):
+    """The database's file is not where it was: what is written now would be lost."""
 
 
 class Store:
     """Where a CA keeps what it must not forget. Usable from several threads and processes.
 
     Args:
-        url: a database URL such as ``sqlite:///scep.db``; SQLite needs a file on a local
-            file system, which is created with mode 0600.
+        url: a database URL such as ``sqlite:///scep.db`` or ``postgresql://host/name``;
+            SQLite needs a file on a local file system, which is created with mode 0600.
         busy_timeout: how long a SQLite writer waits for another process, in seconds.
+        on_decision: told of each decision after it has been committed; must not raise.
 
     Raises:
-        ValueError: an in-memory database, or tables of another version.
+        ValueError: an in-memory database, one that is neither SQLite nor PostgreSQL, a driver
+            that is not installed, or tables of another version.
         sqlalchemy.exc.SQLAlchemyError: the database can't be opened.
     """
 
-    def __init__(self, url: str | URL, *, busy_timeout: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str | URL,
+        *,
+        busy_timeout: float = 5.0,
+        on_decision: Callable[[audit.Decision], None] | None = None,
+    ) -> None:
         parsed = make_url(url)
+        self.on_decision = on_decision
         # Writers of one process queue here instead of polling for SQLite's lock.
         self._writer: AbstractContextManager[object] = nullcontext()
+        self._file: _File | None = None
         if parsed.get_backend_name() == "sqlite":
-            _prepare_file(parsed)
+            self._file = _prepare_file(parsed)
             self._writer = Lock()
-        self.engine: Engine = create_engine(parsed, max_overflow=20)
-        if parsed.get_backend_name() == "sqlite":
-            _tune_sqlite(self.engine, busy_timeout)
+        self.engine: Engine = _engine(parsed, busy_timeout)
         self.write(_create_tables)
 
     @contextmanager
@@ -59,8 +75,12 @@ class Store:
         with self.engine.connect() as connection:
             yield connection
 
-    def write(self, work: Callable[[Connection], T]) -> T:
+    def write(self, work: Callable[[Connection], T], name: str = "") -> T:
         """Run ``work`` in one transaction; it has been committed when this returns.
+
+        Args:
+            work: reads and writes through the connection.
+            name: of its failpoints, see ``failpoints.WRITES``.
 
         Where a UNIQUE constraint or a serialization failure says that somebody else was
         faster, it runs again and then sees what the other one did. So ``work`` must not
@@ -69,14 +89,15 @@ class Store:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: the database failed; nothing was written, or, if
                 the connection broke during the commit, it is unknown whether it was.
+            StoreGone: the database's file was moved or removed.
         """
         for _ in range(CONFLICTS - 1):
             try:
-                return self._write_once(work)
+                return self._write_once(work, name)
             except DBAPIError as error:
                 if not _is_conflict(error):
                     raise
-        return self._write_once(work)
+        return self._write_once(work, name)
 
     def secret(self, name: str, size: int = 32) -> bytes:
         """A random value of ``size`` bytes, drawn once and kept."""
@@ -95,16 +116,54 @@ class Store:
         """Close all connections that are not in use."""
         self.engine.dispose()
 
-    def _write_once(self, work: Callable[[Connection], T]) -> T:
+    def _write_once(self, work: Callable[[Connection], T], name: str) -> T:
+        if self._file is not None:
+            self._file.check()
         with self._writer, self.engine.connect() as connection:
             connection = connection.execution_options(**{_WRITES: True})
+            failpoints.reach(f"{name}.begin")
             with connection.begin():
-                return work(connection)
+                audit.forget(connection)
+                result = work(connection)
+                failpoints.reach(f"{name}.commit")
+            failpoints.reach(f"{name}.done")
+            decisions = audit.forget(connection)
+        if self.on_decision is not None:
+            for decision in decisions:
+                self.on_decision(decision)
+        return result
 
 
 def _is_conflict(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
-    return isinstance(error, IntegrityError) or state in _SERIALIZATION_FAILURES
+    return isinstance(error, IntegrityError) or state in _CONFLICTS
+
+
+class _File:
+    """The file behind a SQLite database, to notice that it is another one or none by now.
+
+    SQLite itself goes on writing to a file that was removed, and everything would look fine.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._identity = self._look()
+
+    def check(self) -> None:
+        """See that it is still there.
+
+        Raises:
+            StoreGone: it is not.
+        """
+        if self._look() != self._identity:
+            raise StoreGone("the database's file was removed or replaced while it was in use")
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
 
 
 def _create_tables(connection: Connection) -> None:
@@ -121,13 +180,35 @@ def _create_tables(connection: Connection) -> None:
         )
 
 
-def _prepare_file(url: URL) -> None:
+def _prepare_file(url: URL) -> _File | None:
     """Create the file first, so that it and its journals are for the owner only."""
     path = url.database
     if not path or path == ":memory:" or url.query.get("mode") == "memory":
         raise ValueError("a CA forgets nothing: give a database file, not one in memory")
-    if not path.startswith("file:"):
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    if path.startswith("file:"):
+        return None
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    return _File(os.path.abspath(path))
+
+
+def _engine(url: URL, busy_timeout: float) -> Engine:
+    # Values of rows, such as names of devices, don't belong into the text of an error.
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, max_overflow=20, hide_parameters=True)
+        _tune_sqlite(engine, busy_timeout)
+        return engine
+    if url.get_backend_name() != "postgresql":
+        raise ValueError(f"{ascii(url.drivername)}: the store is on SQLite or PostgreSQL")
+    # A write that meets another one of the same row fails and runs again: see `write`.
+    try:
+        return create_engine(
+            url.set(drivername="postgresql+psycopg").update_query_dict(_WAITS | dict(url.query)),
+            max_overflow=20,
+            hide_parameters=True,
+            isolation_level="REPEATABLE READ",
+        )
+    except ModuleNotFoundError as error:
+        raise ValueError("PostgreSQL needs the driver psycopg 3, which is not installed") from error
 
 
 def _tune_sqlite(engine: Engine, busy_timeout: float) -> None:

@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from pyscep.cli.place import Place, opened, place_option
 from pyscep.cli.problems import Failed, visible
-from pyscep.cli.serve import ca_password, directory_option
+from pyscep.cli.seal import seal_command
 from pyscep.cli.session import Output, json_option
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pyscep.ca import Attempt, CertificateAuthority
 
 
-@contextmanager
-def opened(directory: str) -> Iterator[CertificateAuthority]:
-    """The CA of a directory, which must be there.
-
-    Raises:
-        Failed: there is none, or it can't be used.
-    """
-    from pyscep.ca import CertificateAuthority
-
-    try:
-        ca = CertificateAuthority.load(directory, password=ca_password())
-    except FileNotFoundError:
-        raise Failed(
-            f"there is no CA in {directory}: `pyscep serve --directory {directory}` makes one",
-            code="ca",
-        ) from None
-    except ValueError as error:
-        raise Failed(str(error), code="ca") from error
-    with ca:
-        yield ca
-
-
-@click.command("challenge")
-@directory_option
+@click.group("challenge", invoke_without_command=True)
+@place_option
 @click.option(
     "--count",
     type=click.IntRange(1, 10_000),
@@ -64,8 +40,15 @@ def opened(directory: str) -> Iterator[CertificateAuthority]:
 )
 @click.option("--list", "listing", is_flag=True, help="Show the challenges there are instead.")
 @json_option
+@click.pass_context
 def challenge_command(
-    out: Output, directory: str, count: int, minutes: int, subject: str | None, listing: bool
+    context: click.Context,
+    out: Output,
+    place: Place,
+    count: int,
+    minutes: int,
+    subject: str | None,
+    listing: bool,
 ) -> None:
     """Make one-time challenges for devices, one a line.
 
@@ -77,8 +60,11 @@ def challenge_command(
       pyscep challenge --count 20 --minutes 1440 > for-the-workshop.txt
       pyscep challenge --subject "CN=device-1,O=Lab"
       pyscep challenge --list
+      pyscep challenge seal --help
     """
-    with opened(directory) as ca:
+    if context.invoked_subcommand is not None:
+        return
+    with opened(place) as ca:
         if listing:
             _list_challenges(ca, out)
             return
@@ -91,13 +77,16 @@ def challenge_command(
     out.result(data, "\n".join(made))
 
 
+challenge_command.add_command(seal_command)
+
+
 def _list_challenges(ca: CertificateAuthority, out: Output) -> None:
     from pyscep.site.challenges import list_challenges
 
     found = list_challenges(ca)
-    text = _table(
+    text = table(
         ("id", "state", "expires", "subject"),
-        [(one.id, one.state, _time(one.expires_at), one.subject or "any") for one in found],
+        [(one.id, one.state, time_text(one.expires_at), one.subject or "any") for one in found],
     )
     data = {"challenges": [asdict(one) for one in found]}
     out.result(data, text if found else "There are no challenges.")
@@ -105,12 +94,12 @@ def _list_challenges(ca: CertificateAuthority, out: Output) -> None:
 
 @click.command("approve")
 @click.argument("ids", nargs=-1, type=int, metavar="[ID]...")
-@directory_option
+@place_option
 @click.option("--deny", is_flag=True, help="Refuse the requests instead.")
 @click.option("--reason", default="", metavar="TEXT", help="Why, for the CA's records.")
 @json_option
 def approve_command(
-    ids: tuple[int, ...], out: Output, directory: str, deny: bool, reason: str
+    ids: tuple[int, ...], out: Output, place: Place, deny: bool, reason: str
 ) -> None:
     """List the pending requests; with IDs, approve or deny them.
 
@@ -125,20 +114,29 @@ def approve_command(
     """
     if reason and not deny:
         raise Failed("--reason goes with --deny")
-    with opened(directory) as ca:
+    with opened(place) as ca:
         if not ids:
             if deny:
                 raise Failed("say which request to deny: `pyscep approve` lists them")
-            _list_pending(ca.pending(), out)
+            list_pending(ca.pending(), out)
             return
-        waiting = {attempt.id for attempt in ca.pending()}
-        missing = [number for number in ids if number not in waiting]
-        if missing:
-            names = ", ".join(map(str, missing))
-            raise Failed(
-                f"no pending request with the id {names}; nothing was done", code="unknown"
-            )
-        done = [_decide(ca, number, deny=deny, reason=reason) for number in ids]
+        decide_requests(ca, ids, out, deny=deny, reason=reason)
+
+
+def decide_requests(
+    ca: CertificateAuthority, ids: tuple[int, ...], out: Output, *, deny: bool, reason: str
+) -> None:
+    """Approve or deny pending requests, all of them or none, and show what was done.
+
+    Raises:
+        Failed: one of them is not pending.
+    """
+    waiting = {attempt.id for attempt in ca.pending()}
+    missing = [number for number in ids if number not in waiting]
+    if missing:
+        names = ", ".join(map(str, missing))
+        raise Failed(f"no pending request with the id {names}; nothing was done", code="unknown")
+    done = [_decide(ca, number, deny=deny, reason=reason) for number in ids]
     data = {"decided": done}
     lines = [f"{one['id']}: {one['decision']}" for one in done]
     out.result(data, "\n".join(lines))
@@ -159,7 +157,8 @@ def _decide(ca: CertificateAuthority, number: int, *, deny: bool, reason: str) -
     }
 
 
-def _list_pending(attempts: tuple[Attempt, ...], out: Output) -> None:
+def list_pending(attempts: tuple[Attempt, ...], out: Output) -> None:
+    """Show the requests that wait, one a row."""
     rows = [
         {
             "id": attempt.id,
@@ -173,12 +172,12 @@ def _list_pending(attempts: tuple[Attempt, ...], out: Output) -> None:
         }
         for attempt in attempts
     ]
-    text = _table(
+    text = table(
         ("id", "since", "source", "subject", "names", "key (SHA-256)"),
         [
             (
                 str(attempt.id),
-                _time(attempt.created_at),
+                time_text(attempt.created_at),
                 attempt.source or "-",
                 attempt.subject or "-",
                 ", ".join(attempt.sans) or "-",
@@ -190,11 +189,12 @@ def _list_pending(attempts: tuple[Attempt, ...], out: Output) -> None:
     out.result({"pending": rows}, text if rows else "Nothing is pending.")
 
 
-def _time(moment: Any) -> str:
+def time_text(moment: Any) -> str:
+    """A time to the second."""
     return str(moment.isoformat(sep=" ", timespec="seconds"))
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     """Columns of equal width, whatever the peer has put into them."""
     cells = [head, *(tuple(visible(cell) for cell in row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(head))]

@@ -32,6 +32,8 @@ _PROTOCOL_CODES: tuple[tuple[type[ProtocolError], str], ...] = (
     (UnknownCertificate, "unknown_certificate"),
     (ProtocolError, "protocol"),
 )
+_PACKAGES = ("sqlalchemy", "uvicorn", "httpx", "msal", "pydantic")
+"""Of extras, which may be missing."""
 _REFUSED_ALGORITHM = re.compile(
     r"the policy '(\w+)' refuses the (?:cipher|digest) (\S+) \(allowed by the policy '(\w+)'\)"
 )
@@ -101,7 +103,7 @@ def describe(error: Exception) -> Problem | None:
             return _file_problem(f"{name} exists already: choose another name or pass --force")
         case OSError(filename=str() as name, strerror=str() as reason):
             return _file_problem(f"{visible(name)}: {reason}")
-        case ModuleNotFoundError(name="sqlalchemy" | "uvicorn" | "httpx" as name):
+        case ModuleNotFoundError(name=str() as name) if name in _PACKAGES:
             message = f"this needs the package {name}: in a checkout, pip install '.[all]'"
             return Problem(code="missing_package", exit_code=USAGE, message=message)
         case _ if type(error).__module__.startswith("sqlalchemy."):

@@ -16,6 +16,7 @@ from pyscep.cli.session import POLICIES, Output, json_option
 
 if TYPE_CHECKING:
     from pyscep.ca import CertificateAuthority
+    from pyscep.site.operations import Operations
     from pyscep.site.serve import ServeSettings
 
 DIRECTORY = "pyscep-ca"
@@ -39,6 +40,12 @@ def ca_password() -> bytes | None:
 
 
 @click.command("serve")
+@click.option(
+    "--config",
+    metavar="FILE",
+    help="Serve the endpoints of a configuration (see `pyscep config`). Only --host, --port and "
+    "--json go with it.",
+)
 @directory_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
@@ -83,9 +90,20 @@ def ca_password() -> bytes | None:
     help="Open enrollment: every challenge is right, and a request without one waits for "
     "approval. Whoever reaches the port gets a certificate.",
 )
+@click.option(
+    "--trusted-proxy",
+    "trusted_proxies",
+    metavar="NETWORK",
+    multiple=True,
+    help="A reverse proxy, as address or network, whose X-Forwarded-For is believed. May be "
+    "given several times.",
+)
 @json_option
+@click.pass_context
 def serve_command(
+    context: click.Context,
     out: Output,
+    config: str | None,
     directory: str,
     host: str,
     port: int,
@@ -94,6 +112,7 @@ def serve_command(
     approval: Any,
     static_challenge_file: str | None,
     allow_anyone: bool,
+    trusted_proxies: tuple[str, ...],
 ) -> None:
     """Run a CA, and make one first where there is none.
 
@@ -109,8 +128,14 @@ def serve_command(
       pyscep serve
       pyscep serve --directory /var/lib/pyscep --host 0.0.0.0 --policy compatible
       pyscep serve --approval manual --port 0 --json
+      pyscep serve --config scep.toml
     """
+    if config is not None:
+        _serve_config(context, out, config, host, port)
+        return
+    from pyscep.site import operations
     from pyscep.site import serve as site
+    from pyscep.site.logs import json_line
 
     settings = site.ServeSettings(
         directory=Path(directory),
@@ -121,7 +146,9 @@ def serve_command(
         allow_anyone=allow_anyone,
         password=ca_password(),
     )
+    layer = operations_for(trusted_proxies)
     with _open(settings) as ca:
+        ca.store.on_decision = layer.on_decision
         try:
             sock = site.bind(host, port)
         except OSError as error:
@@ -131,8 +158,9 @@ def serve_command(
             ready = _ready(ca, settings, site.url_of(sock, host))
 
             def on_event(event: Any) -> None:
+                layer.on_event(event)
                 record = site.describe_event(event)
-                text = json.dumps(record) if out.as_json else site.event_line(record)
+                text = json_line(record) if out.as_json else site.event_line(record)
                 with contextlib.suppress(OSError):  # nobody reads any more: go on serving
                     click.echo(text, err=True)
 
@@ -142,7 +170,46 @@ def serve_command(
                 else:
                     click.echo(_ready_text(ready))
 
-            site.serve(site.site(ca, settings, on_event=on_event), sock, on_ready=on_ready)
+            app = site.site(ca, settings, on_event=on_event)
+            checks = operations.readiness([ca])
+            site.serve(layer.app(app, checks), sock, on_ready=on_ready)
+
+
+def operations_for(trusted_proxies: tuple[str, ...]) -> Operations:
+    """Limits, numbers and health, as `pyscep serve` has them.
+
+    Raises:
+        Failed: an address that is none.
+    """
+    from pyscep.site import operations
+
+    try:
+        return operations.for_serving(trusted_proxies)
+    except ValueError as error:
+        raise Failed(f"--trusted-proxy: {error}") from error
+
+
+def _serve_config(
+    context: click.Context, out: Output, config: str, host: str, port: int
+) -> None:
+    from pyscep.cli.serve_config import serve_config
+
+    given = {
+        name
+        for name in context.params
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    others = given - {"config", "host", "port", "as_json", "trusted_proxies"}
+    if others:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
+        raise Failed(f"{names}: say that in the configuration instead")
+    serve_config(
+        out,
+        config,
+        host if "host" in given else None,
+        port if "port" in given else None,
+        operations_for(context.params["trusted_proxies"]),
+    )
 
 
 def _open(settings: ServeSettings) -> CertificateAuthority:

@@ -27,7 +27,7 @@ __all__ = [
     "percent_decode",
 ]
 
-_KERNELS: Final = {"scalar": 0, "avx2": 1}
+_KERNELS: Final = {"scalar": 0, "avx2": 1, "avx512": 2}
 _SLACK: Final = 64
 _OFFSET_BITS: Final = 48
 _FEW_ROWS: Final = 1024
@@ -48,7 +48,7 @@ def _choose_kernel() -> str:
 
 
 KERNEL: Final = _choose_kernel()
-"""The kernel that is in use: ``scalar`` or ``avx2``."""
+"""The kernel that is in use: ``scalar``, ``avx2`` or ``avx512``."""
 
 
 def _failed(result: int) -> Exception:

@@ -9,6 +9,8 @@ from pyscep.codec._reasons import Fault, fail
 _OPEN, _CLOSE, _LEAVE, _TAKE, _TAKE_ANY, _PASS, _SAME, _IF, _TAKE_OPEN = range(1, 10)
 _TAGGED: Final = frozenset({_OPEN, _TAKE, _TAKE_OPEN})
 MAX_ATTRIBUTES: Final = 64
+MAX_OPEN: Final = 16
+"""How many values a shape can have open at once."""
 _Value = tuple[int, int, int]
 
 
@@ -68,6 +70,8 @@ def match(data: bytes, program: bytes, slots: int) -> tuple[int, ...] | None:
             else:
                 at += 2 if op == _OPEN else 1
             if op in (_OPEN, _TAKE_OPEN):
+                if len(limits) == MAX_OPEN:
+                    return None
                 limits.append(limit)
                 position, limit = content, end
             else:

@@ -19,6 +19,7 @@ from pyscep.enums import FailInfo
 from pyscep.events import AuthorityFailed, RequestAnswered, RequestRejected, ServerEvent
 from pyscep.http import text_response
 from pyscep.messages import Failure, Pending
+from pyscep.site.publication import Publication
 
 PATH: Final = "/scep"
 PATHS: Final = (PATH, "/cgi-bin/pkiclient.exe")
@@ -105,15 +106,20 @@ class Site:
 
     Args:
         scep: answers ``/``, ``/scep`` and ``/cgi-bin/pkiclient.exe`` and what is below.
+        publication: answers for CRL and CA certificate; None: nobody does.
     """
 
-    def __init__(self, scep: ScepApp) -> None:
+    def __init__(self, scep: ScepApp, publication: Publication | None = None) -> None:
         self._scep = scep
+        self._publication = publication
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface."""
         if scope["type"] != "http" or _is_scep(scope["path"]):
             await self._scep(scope, receive, send)
+            return
+        if self._publication is not None and self._publication.answers(scope["path"]):
+            await self._publication(scope, receive, send)
             return
         response = text_response(404, "There is no SCEP endpoint here.\n")
         headers = [(name.encode(), value.encode()) for name, value in response.headers]
@@ -133,9 +139,10 @@ def site(
     *,
     on_event: Callable[[ServerEvent], None] | None = None,
 ) -> Site:
-    """The application for a CA of ``open_ca``."""
+    """The application for a CA of ``open_ca``; its CRL is at ``/crl/ca.crl``."""
     policy = AlgorithmPolicy.named(settings.policy)
-    return Site(ScepApp(ca.server(policy, on_event=on_event), ca))
+    scep = ScepApp(ca.server(policy, on_event=on_event), ca)
+    return Site(scep, Publication({"ca": ca}))
 
 
 def url_of(sock: socket.socket, host: str) -> str:

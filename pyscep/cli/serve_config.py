@@ -1,0 +1,114 @@
+"""``pyscep serve --config``: every endpoint of a configuration on one port."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pyscep.cli.config import read_config
+from pyscep.cli.problems import Failed
+from pyscep.cli.session import Output
+
+if TYPE_CHECKING:
+    from pyscep.site.operations import Operations
+
+
+def serve_config(
+    out: Output, path: str, host: str | None, port: int | None, layer: Operations
+) -> None:
+    """Serve until a signal comes.
+
+    Args:
+        out: shows that it is ready, and events.
+        path: of the configuration.
+        host: instead of the configuration's.
+        port: likewise.
+        layer: limits, numbers and health.
+
+    Raises:
+        Failed: the configuration can't be used, or the address is taken.
+    """
+    config, builder = read_config(path)
+    from pyscep.site import serve as site
+    from pyscep.site.config import ConfigError
+    from pyscep.site.endpoints import OpenSite
+    from pyscep.site.operations import readiness
+
+    host = config.server.host if host is None else host
+    port = config.server.port if port is None else port
+    try:
+        opened = OpenSite(config, builder, on_event=event_printer(out, layer))
+    except ConfigError as error:
+        raise Failed(str(error), code="config") from error
+    with opened:
+        authorities = [one.ca for one in opened.endpoints]
+        for ca in authorities:
+            ca.store.on_decision = layer.on_decision
+        try:
+            sock = site.bind(host, port)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise Failed(f"can't listen on {host} port {port}: {reason}", code="address") from error
+        with sock:
+            origin = site.url_of(sock, host).removesuffix(site.PATH)
+            ready = _ready(opened, path, origin)
+
+            def on_ready() -> None:
+                click.echo(json.dumps(ready) if out.as_json else _ready_text(ready))
+
+            app = layer.app(opened.app, readiness(authorities))
+            site.serve(app, sock, on_ready=on_ready)
+
+
+def event_printer(out: Output, layer: Operations) -> Callable[[Any], None]:
+    """Counts each event, and shows it as a line on standard error."""
+    from pyscep.site import serve as site
+    from pyscep.site.logs import json_line
+
+    def on_event(event: Any) -> None:
+        layer.on_event(event)
+        record = site.describe_event(event)
+        text = json_line(record) if out.as_json else site.event_line(record)
+        with contextlib.suppress(OSError):  # nobody reads any more: go on serving
+            click.echo(text, err=True)
+
+    return on_event
+
+
+def _ready(opened: Any, path: str, origin: str) -> dict[str, Any]:
+    from pyscep.site.endpoints import DEFAULT_POLICIES
+    from pyscep.site.serve import WEAK_POLICIES
+
+    endpoints = []
+    for one in opened.endpoints:
+        policy = one.config.policy or DEFAULT_POLICIES[one.config.kind]
+        endpoint = {
+            "name": one.name,
+            "url": f"{origin}{one.path}",
+            "fingerprint": one.ca.fingerprint,
+            "policy": policy,
+        }
+        if warning := WEAK_POLICIES.get(policy):
+            endpoint["warning"] = f"policy {policy}: {warning}"
+        endpoints.append(endpoint)
+    return {"status": "ready", "config": path, "endpoints": endpoints, "pid": os.getpid()}
+
+
+def _ready_text(ready: dict[str, Any]) -> str:
+    lines = []
+    for one in ready["endpoints"]:
+        lines += [
+            f"Endpoint:     {one['name']}",
+            f"SCEP URL:     {one['url']}",
+            f"Fingerprint:  {one['fingerprint']}",
+        ]
+        if "warning" in one:
+            lines.append(f"Warning:      {one['warning']}")
+        lines.append("")
+    lines.append("Ready. Ctrl-C stops it.")
+    return "\n".join(lines)

@@ -1,0 +1,300 @@
+"""CAs, stores, profiles and challenges out of a configuration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from cryptography import x509
+
+from pyscep.ca import (
+    CertificateAuthority,
+    ChallengeProvider,
+    FirstOf,
+    Issuer,
+    Profile,
+    RenewalRules,
+    Store,
+)
+from pyscep.ca import directory as ca_directory
+from pyscep.ca.challenge import utc_now
+from pyscep.ca.presets import PRESETS
+from pyscep.ca.revocation import RevocationList
+from pyscep.identity import Identity
+from pyscep.site.config import (
+    CaConfig,
+    Config,
+    ConfigError,
+    EndpointConfig,
+    KeyPair,
+    OneTimeConfig,
+    Problem,
+    ProfileConfig,
+)
+from pyscep.site.files import Files, sid_file
+from pyscep.site.providers import NoChallenges, provider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Authority:
+    """One CA of the configuration, opened: what its endpoints share."""
+
+    issuer: Issuer
+    recipient: Identity | None
+    encryption: Identity | None
+    store: Store
+    revocation: RevocationList
+    now: Callable[[], datetime]
+
+    @property
+    def ca_certificates(self) -> tuple[x509.Certificate, ...]:
+        """The CA's certificate, then its chain."""
+        return self.issuer.certificate, *self.issuer.identity.chain
+
+    def crl(self) -> bytes:
+        """The current CRL, DER."""
+        return self.revocation.current(self.now())
+
+
+T = TypeVar("T")
+
+
+class Builder:
+    """Opens what a configuration names, each thing once.
+
+    Args:
+        config: the model.
+        base: the directory that relative paths begin at, that of the file.
+        environ: where secrets by ``env`` are looked up.
+        now: the clock.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        base: str | os.PathLike[str] = ".",
+        *,
+        environ: Mapping[str, str] = os.environ,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self.config = config
+        self.files = Files(base, environ)
+        self._now = now
+        self._stack = ExitStack()
+        self._stores: dict[str, Store] = {}
+        self._authorities: dict[str, Authority] = {}
+        self._profiles: dict[str, Profile] = {}
+
+    def authority(self, name: str) -> Authority:
+        """The CA ``ca.<name>``.
+
+        Raises:
+            ConfigError: a key file, certificate or database that can't be used.
+        """
+        if name not in self._authorities:
+            self._authorities[name] = self.guard(
+                f"ca.{name}", lambda: self._open(self.config.ca[name])
+            )
+        return self._authorities[name]
+
+    def profile(self, name: str) -> Profile:
+        """The profile ``profile.<name>``.
+
+        Raises:
+            ConfigError: settings that make no sense.
+        """
+        if name not in self._profiles:
+            self._profiles[name] = self.guard(
+                f"profile.{name}", lambda: self._make_profile(name, self.config.profile[name])
+            )
+        return self._profiles[name]
+
+    def certificate_authority(
+        self,
+        name: str,
+        *,
+        challenge: ChallengeProvider | None = None,
+        profiles: Iterable[Profile] = (),
+        redelivery: timedelta | None = None,
+    ) -> CertificateAuthority:
+        """What decides at the endpoint ``endpoint.<name>``.
+
+        Args:
+            name: of the endpoint.
+            challenge: instead of those that the configuration names.
+            profiles: likewise.
+            redelivery: likewise.
+
+        Raises:
+            ConfigError: what it needs can't be opened.
+        """
+        endpoint = self.config.endpoint[name]
+        authority = self.authority(endpoint.ca)
+        found = list(profiles) or [self.profile(one) for one in endpoint.profiles]
+        judge = challenge or self.challenges(endpoint)
+        window = self.redelivery(endpoint) if redelivery is None else redelivery
+        return self.guard(
+            f"endpoint.{name}",
+            lambda: CertificateAuthority(
+                store=authority.store,
+                issuer=authority.issuer,
+                recipient=authority.recipient,
+                encryption=authority.encryption,
+                profiles=found,
+                challenge=judge,
+                endpoint=name,
+                trusted_renewal_issuers=self.files.certificates(endpoint.trusted_renewal_issuers),
+                legacy_renewal=endpoint.legacy_renewal,
+                redelivery=window,
+                public_certificates=endpoint.public_certificates,
+                now=self._now,
+            ),
+        )
+
+    def challenges(self, endpoint: EndpointConfig) -> ChallengeProvider:
+        """The providers that an endpoint names, as one.
+
+        Raises:
+            ConfigError: a file, a secret or an extra package that is missing.
+        """
+        authority = self.authority(endpoint.ca)
+        # The first one makes challenges when asked for one: a one-time provider, if any.
+        chosen = sorted(
+            endpoint.challenges,
+            key=lambda name: not isinstance(self.config.challenge[name], OneTimeConfig),
+        )
+        providers = [
+            self.guard(f"challenge.{name}", partial(self._provider, name, authority))
+            for name in chosen
+        ]
+        if not providers:
+            return NoChallenges()
+        return providers[0] if len(providers) == 1 else FirstOf(*providers)
+
+    @staticmethod
+    def redelivery(endpoint: EndpointConfig) -> timedelta:
+        """How long the same request gets the same certificate there."""
+        return timedelta(minutes=endpoint.redelivery_minutes)
+
+    def close(self) -> None:
+        """Close stores and connections."""
+        self._stack.close()
+
+    def _open(self, config: CaConfig) -> Authority:
+        password = self.files.password(config.passphrase)
+        database = config.database
+        if config.directory is not None:
+            place = self.files.path(config.directory)
+            try:
+                found = ca_directory.load(place, password=password)
+            except FileNotFoundError as error:
+                raise ValueError(
+                    f"{error}: make one with `pyscep config init --directory {place}`"
+                ) from error
+            ca, recipient, encryption = found.ca, found.recipient, found.encryption
+            default = place / "scep.db"
+        else:
+            pair = KeyPair(
+                certificate=config.certificate or Path(),
+                key=config.key or Path(),
+                passphrase=config.passphrase,
+            )
+            ca = self.files.identity(pair)
+            recipient = None if config.ra is None else self.files.identity(config.ra)
+            encryption = (
+                None if config.ra_encryption is None else self.files.identity(config.ra_encryption)
+            )
+            default = self.files.base / "scep.db"
+        issuer = Issuer(
+            ca,
+            digest=config.digest,
+            crl_lifetime=timedelta(hours=config.crl_lifetime_hours),
+            crl_urls=config.crl_urls,
+            issuer_urls=config.issuer_urls,
+        )
+        store = self._store(database, default)
+        return Authority(
+            issuer=issuer,
+            recipient=recipient,
+            encryption=encryption,
+            store=store,
+            revocation=RevocationList(store=store, issuer=issuer),
+            now=self._now,
+        )
+
+    def _store(self, url: str | None, default: Path) -> Store:
+        if url is None:
+            url = f"sqlite:///{default.absolute()}"
+        elif url.startswith(_RELATIVE) and not url.startswith(f"{_RELATIVE}/"):
+            url = f"{_RELATIVE}{(self.files.base / url.removeprefix(_RELATIVE)).absolute()}"
+        if url not in self._stores:
+            try:
+                store = Store(url)
+            except Exception as error:  # SQLAlchemy's, a driver's, or that there is no driver
+                reason = str(error).partition("\n")[0]
+                raise ValueError(f"the database can't be opened: {reason}") from error
+            self._stack.callback(store.close)
+            self._stores[url] = store
+        return self._stores[url]
+
+    def _make_profile(self, name: str, config: ProfileConfig) -> Profile:
+        changes: dict[str, Any] = {"name": name}
+        for key in config.model_fields_set - _TRANSLATED:
+            changes[key] = getattr(config, key)
+        given = config.model_fields_set
+        if "validity_days" in given:
+            changes["validity"] = timedelta(days=config.validity_days)
+        if "backdate_hours" in given:
+            changes["backdate"] = timedelta(hours=config.backdate_hours)
+        if "patterns" in given:
+            changes["patterns"] = tuple(config.patterns.items())
+        if config.subject_types:
+            changes["subject_types"] = config.subject_types
+        if config.sids is not None:
+            changes["security_identifier"] = sid_file(self.files.path(config.sids))
+        rules = config.renewal
+        changes["renewal"] = RenewalRules(
+            allowed=rules.allowed,
+            same_key=rules.same_key,
+            window=None if rules.window_days is None else timedelta(days=rules.window_days),
+            grace=timedelta(days=rules.grace_days),
+            subject_change=rules.subject_change,
+            approval=rules.approval,
+        )
+        return replace(PRESETS[config.preset], **changes)
+
+    def _provider(self, name: str, authority: Authority) -> ChallengeProvider:
+        return provider(
+            self.config.challenge[name],
+            issuer_name=authority.issuer.common_name,
+            store=authority.store,
+            files=self.files,
+            stack=self._stack,
+            now=self._now,
+        )
+
+    @staticmethod
+    def guard(key: str, work: Callable[[], T]) -> T:
+        """Do it, and name the table of the configuration in whatever goes wrong.
+
+        Raises:
+            ConfigError: instead of ValueError and OSError.
+        """
+        try:
+            return work()
+        except ConfigError:
+            raise  # of an inner table, which is named in it
+        except (ValueError, OSError) as error:
+            raise ConfigError("configuration", [Problem(key=key, text=str(error))]) from error
+
+
+_RELATIVE: Final = "sqlite:///"
+_TRANSLATED: Final = frozenset(
+    ("preset", "validity_days", "backdate_hours", "patterns", "subject_types", "sids", "renewal")
+)

@@ -1,0 +1,154 @@
+"""What is legal in a configuration and still likely a mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from pyscep.ca import Profile
+from pyscep.ca.challenge import utc_now
+from pyscep.ca.strong_mapping import SID_URI_SCHEME
+from pyscep.site.building import Builder
+from pyscep.site.config import Config, ConfigError, EndpointConfig, StaticConfig
+from pyscep.site.endpoints import DEFAULT_POLICIES, OpenSite
+from pyscep.site.ndes_registry import from_registry
+from pyscep.site.serve import WEAK_POLICIES
+
+SHORT_VALIDITY: Final = timedelta(days=5)
+"""Under this, Intune's devices renew late or never, and a weekend is enough to lose one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something about one key."""
+
+    level: Literal["error", "warning"]
+    key: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.key}: {self.text}"
+
+
+def check(config: Config, builder: Builder, now: datetime | None = None) -> tuple[Finding, ...]:
+    """Open everything that a configuration names, and look at it.
+
+    Databases are made where they are missing, as by serving. Everything is closed again.
+
+    Args:
+        config: the model.
+        builder: of the same model.
+        now: for telling what has expired; the present time by default.
+
+    Returns:
+        What was found; errors keep the site from being served.
+    """
+    try:
+        with OpenSite(config, builder) as site:
+            profiles = {name: builder.profile(name) for name in config.profile}
+            authorities = {name: builder.authority(name) for name in config.ca}
+            findings = list(_of_endpoints(config, profiles))
+            findings += _of_profiles(config, profiles)
+            for name, authority in authorities.items():
+                findings += _of_ca(
+                    f"ca.{name}",
+                    authority.issuer.certificate.not_valid_after_utc - (now or utc_now()),
+                    max(profile.validity for profile in profiles.values()),
+                    revocation=config.ca[name].revocation,
+                )
+            for one in site.endpoints:
+                top = one.ca.ca_certificates[-1]
+                if one.config.ca_certificates == "chain" and top.subject != top.issuer:
+                    findings.append(
+                        _warning(
+                            f"ca.{one.config.ca}",
+                            "the chain has no root in it, which Android and iOS want to see; "
+                            "append it to the certificate file",
+                        )
+                    )
+    except ConfigError as error:
+        return tuple(
+            Finding(level="error", key=problem.key, text=problem.text) for problem in error.problems
+        )
+    return tuple(dict.fromkeys(findings))
+
+
+def _of_profiles(config: Config, profiles: dict[str, Profile]) -> Iterator[Finding]:
+    used = {name for endpoint in config.endpoint.values() for name in endpoint.profiles}
+    for name, profile in profiles.items():
+        key = f"profile.{name}"
+        if profile.validity < SHORT_VALIDITY:
+            yield _warning(
+                f"{key}.validity_days", "under 5 days, Intune's devices don't renew in time"
+            )
+        elif profile.validity_source == "request":
+            yield _warning(
+                f"{key}.validity_source",
+                "requests may ask for less than 5 days, and Intune's devices don't renew then",
+            )
+        if "clientAuth" not in profile.extended_key_usage:
+            yield _warning(
+                f"{key}.extended_key_usage",
+                "without clientAuth a certificate can pass for an RA's with SCEP clients",
+            )
+        if name not in used and "profile" in config.model_fields_set:
+            yield _warning(key, "no endpoint uses it")
+
+
+def _of_ca(key: str, left: timedelta, longest: timedelta, *, revocation: bool) -> Iterator[Finding]:
+    if left <= timedelta(0):
+        yield Finding(level="error", key=f"{key}.certificate", text="the CA has expired")
+    elif left < longest:
+        yield _warning(
+            f"{key}.certificate",
+            f"the CA ends in {left.days} days, and certificates are cut short at its end",
+        )
+    if not revocation:
+        yield _warning(
+            f"{key}.revocation",
+            "certificates will not say where the CRL is; Windows refuses such chains for logon",
+        )
+
+
+def _of_endpoints(config: Config, profiles: dict[str, Profile]) -> Iterator[Finding]:
+    for name, endpoint in config.endpoint.items():
+        key = f"endpoint.{name}"
+        policy = endpoint.policy or DEFAULT_POLICIES[endpoint.kind]
+        if policy in WEAK_POLICIES:
+            yield _warning(f"{key}.policy", f"{policy}: {WEAK_POLICIES[policy]}")
+        chosen = [profiles[one] for one in endpoint.profiles]
+        if (
+            endpoint.kind == "scep"
+            and not endpoint.challenges
+            and chosen[0].challenge == "required"
+        ):
+            yield _warning(
+                f"{key}.challenges", "there are none: nobody new can enroll, only renewals can"
+            )
+        yield from _of_names(key, config, endpoint, chosen)
+        for setting in from_registry(endpoint.ndes.registry).without_effect:
+            yield _warning(f"{key}.ndes.registry.{setting}", "it has no effect here")
+        if not any(profile.purpose in ("any", "both") for profile in chosen):
+            yield _warning(
+                f"{key}.profiles",
+                "none of them is for requests without key usage: such requests are refused",
+            )
+
+
+def _of_names(
+    key: str, config: Config, endpoint: EndpointConfig, profiles: list[Profile]
+) -> Iterator[Finding]:
+    shared = [one for one in endpoint.challenges if isinstance(config.challenge[one], StaticConfig)]
+    for profile in profiles:
+        if shared and SID_URI_SCHEME in profile.uri_schemes:
+            yield _warning(
+                f"{key}.challenges",
+                f"whoever has the static challenge {shared[0]} can name any SID with the profile "
+                f"{profile.name}, and is that user for Windows",
+            )
+
+
+def _warning(key: str, text: str) -> Finding:
+    return Finding(level="warning", key=key, text=text)

@@ -1,0 +1,221 @@
+"""Who is asking, and how often he may: sources behind trusted proxies, a token bucket for each.
+
+No limit here is shared by all: one anonymous sender can slow down himself and nobody else.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Final, assert_never
+
+from pyscep.events import AuthorityFailed, RequestAnswered, RequestRejected, ServerEvent
+from pyscep.messages import Failure
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+UNIX: Final = "unix"
+"""Stands for peers without an address among trusted proxies: a proxy on a Unix socket."""
+MAX_HOPS: Final = 32
+
+
+class TrustedProxies:
+    """Finds the source of a request in X-Forwarded-For, as far as that can be believed.
+
+    The header is read from right to left. The peer itself is the first hop; while a hop is a
+    trusted proxy, the next one is what that proxy says it got the request from. What stands
+    further left was written by whoever sent the request.
+
+    Args:
+        networks: addresses or networks of the proxies, such as ``10.0.0.7`` or
+            ``10.1.0.0/16``; ``unix`` for peers without an address. None at all: the peer is
+            the source.
+
+    Raises:
+        ValueError: what is no network.
+    """
+
+    def __init__(self, networks: Iterable[str] = ()) -> None:
+        named = tuple(networks)
+        self._unix = UNIX in named
+        self._networks = tuple(ipaddress.ip_network(one) for one in named if one != UNIX)
+
+    def source(self, peer: str | None, forwarded_for: str | None) -> str | None:
+        """The address that a request comes from; None where nobody knows.
+
+        Args:
+            peer: the other end of the connection; None for a Unix socket.
+            forwarded_for: X-Forwarded-For, several headers joined with commas.
+        """
+        current = address_of(peer)
+        if not (self._unix if current is None else self._trusts(current)):
+            return str(current) if current else peer
+        hops = (forwarded_for or "").rsplit(",", MAX_HOPS)
+        for hop in reversed(hops[-MAX_HOPS:]):
+            found = address_of(hop)
+            if found is None:
+                break  # the proxy's last word that makes sense counts
+            current = found
+            if not self._trusts(found):
+                break
+        return str(current) if current else peer
+
+    def _trusts(self, address: Address) -> bool:
+        return any(address in network for network in self._networks)
+
+
+def address_of(text: str | None) -> Address | None:
+    """An address as proxies write it, perhaps with a port; None if it is none."""
+    text = (text or "").strip().strip('"')
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RateLimit:
+    """How much one source may ask for. IPv6 counts by /64, which is one customer's."""
+
+    rate: float = 20.0
+    """Requests in a second, in the long run."""
+    burst: int = 200
+    """Requests at once."""
+    failure_cost: float = 20.0
+    """What a refused request takes, in requests: guessing is slow, enrolling is not."""
+    max_delay: float = 2.0
+    """Seconds that a request is held back before it is refused with 429 instead."""
+    max_concurrent: int = 32
+    """Requests at a time, so that slow ones of one source don't fill the queue."""
+    max_sources: int = 10_000
+    """Of how many sources to keep count; the one unheard of for longest is forgotten."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would let nobody in.
+
+        Raises:
+            ValueError: a number that is not positive.
+        """
+        for name in ("rate", "burst", "max_concurrent", "max_sources"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """What becomes of a request."""
+
+    delay: float = 0.0
+    """Seconds to hold it back."""
+    retry_after: int | None = None
+    """Seconds; the request is refused with 429. None: it is let in."""
+
+
+class _Bucket:
+    """What is left to one source."""
+
+    __slots__ = ("concurrent", "tokens", "updated")
+
+    def __init__(self, tokens: float, now: float) -> None:
+        self.tokens = tokens
+        self.updated = now
+        self.concurrent = 0
+
+
+class SourceLimits:
+    """A token bucket for each source. Usable from several threads.
+
+    This machine's own addresses are not limited: behind a proxy that isn't named among the
+    trusted ones, everybody would have them.
+
+    Args:
+        limit: the numbers.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(
+        self, limit: RateLimit | None = None, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._limit = limit or RateLimit()
+        self._clock = clock
+        self._lock = Lock()
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+
+    def admit(self, source: str | None) -> Admission:
+        """Decide on a request; whoever is let in must be released."""
+        key = _key(source)
+        if key is None:
+            return Admission()
+        limit = self._limit
+        with self._lock:
+            bucket = self._bucket(key)
+            if bucket.concurrent >= limit.max_concurrent:
+                return Admission(retry_after=1)
+            wait = max(0.0, (1 - bucket.tokens) / limit.rate)
+            if wait > limit.max_delay:
+                return Admission(retry_after=math.ceil(wait))
+            bucket.tokens -= 1
+            bucket.concurrent += 1
+            return Admission(delay=wait)
+
+    def release(self, source: str | None) -> None:
+        """A request that was let in is over."""
+        key = _key(source)
+        with self._lock:
+            if key is not None and (bucket := self._buckets.get(key)) is not None:
+                bucket.concurrent = max(0, bucket.concurrent - 1)
+
+    def charge(self, source: str | None, tokens: float) -> None:
+        """Take more from a source, at most as much as it could ever have."""
+        key = _key(source)
+        if key is None:
+            return
+        with self._lock:
+            bucket = self._bucket(key)
+            bucket.tokens = max(bucket.tokens - tokens, -float(self._limit.burst))
+
+    def on_event(self, event: ServerEvent) -> None:
+        """Take more for requests that were refused."""
+        match event:
+            case RequestRejected(source=source):
+                self.charge(source, self._limit.failure_cost)
+            case RequestAnswered(source=source, outcome=Failure()):
+                self.charge(source, self._limit.failure_cost)
+            case RequestAnswered() | AuthorityFailed():
+                pass
+            case _:
+                assert_never(event)
+
+    def _bucket(self, key: str) -> _Bucket:
+        now, limit = self._clock(), self._limit
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            if len(self._buckets) >= limit.max_sources:
+                self._buckets.popitem(last=False)
+            bucket = self._buckets[key] = _Bucket(float(limit.burst), now)
+        self._buckets.move_to_end(key)
+        earned = (now - bucket.updated) * limit.rate
+        bucket.tokens = min(float(limit.burst), bucket.tokens + max(0.0, earned))
+        bucket.updated = now
+        return bucket
+
+
+def _key(source: str | None) -> str | None:
+    """What is counted together; None for what is not counted."""
+    address = address_of(source)
+    if address is None or address.is_loopback:
+        return None
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
