@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from cryptography import x509
@@ -64,8 +64,13 @@ class Setting:
         settings: of CertificateAuthority.
     """
 
+    new_database: ClassVar[Callable[[], str] | None] = None
+    """Makes an empty PostgreSQL database and tells its URL; None: SQLite."""
+
     def __init__(self, path: Path, *, clock: Clock | None = None, **settings: Any) -> None:
         self.database = path / "scep.db"
+        make = type(self).new_database
+        self.url = make() if make else f"sqlite:///{self.database}"
         self.clock = clock or Clock()
         self.settings = {"issuer": ca_identity(), "now": self.clock} | settings
         self.ca = self.reopen()
@@ -75,8 +80,7 @@ class Setting:
 
     def reopen(self, **settings: Any) -> CertificateAuthority:
         """The CA once more on the same database, as another process would have it."""
-        url = f"sqlite:///{self.database}"
-        return CertificateAuthority.open(url, **(self.settings | settings))
+        return CertificateAuthority.open(self.url, **(self.settings | settings))
 
     def send(self, request: HttpRequest, ca: Any = None) -> HttpResponse:
         """A sender for pyscep.run."""
@@ -172,6 +176,12 @@ class Setting:
 
     def sql(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         """Ask the database itself."""
+        if not self.url.startswith("sqlite"):
+            import psycopg
+
+            with psycopg.connect(self.url) as asked:
+                cursor = asked.execute(query.replace("?", "%s"), values)
+                return cursor.fetchall() if cursor.description else []
         connection = sqlite3.connect(self.database)
         try:
             with connection:

@@ -197,7 +197,7 @@ def test_serve_on_a_port_that_is_taken(tmp_path: Path) -> None:
 
 def test_what_serve_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def at_once(app: Any, sock: Any, on_ready: Any) -> None:
-        assert isinstance(app, serve.Site)
+        assert isinstance(app.inner, serve.Site)
         assert sock.fileno() > 0
         on_ready()
 
@@ -215,8 +215,8 @@ def test_what_serve_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_serve_reports_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def one_request(app: serve.Site, sock: Any, on_ready: Any) -> None:
-        server = app._scep._server
+    def one_request(app: Any, sock: Any, on_ready: Any) -> None:
+        server = app.inner._scep._server
         server.receive(pyscep.HttpRequest(method="GET", path="/\x1b", peer="192.0.2.1"))
         on_ready()
 
@@ -513,7 +513,7 @@ def test_decided_by_somebody_else_meanwhile() -> None:
 
 @pytest.mark.rule("X11")
 def test_a_table_shows_what_is_not_printable() -> None:
-    text = admin._table(("id", "name"), [("1", "a\x1b[2J\u202e"), ("22", "b")])
+    text = admin.table(("id", "name"), [("1", "a\x1b[2J\u202e"), ("22", "b")])
     assert text == "id  name\n1   a\\x1b[2J\\u202e\n22  b"
 
 

@@ -363,6 +363,16 @@ def test_a_shape_never_looks_behind_the_end(data: str) -> None:
     assert codec.match(bytes.fromhex(data), shape.program, 1) is None
 
 
+@pytest.mark.parametrize("depth", [16, 17])
+def test_a_shape_has_sixteen_values_open_at_most(depth: int) -> None:
+    data, shape = b"", ShapeBuilder()
+    for _ in range(depth):
+        data, shape = asn1.seq(data), shape.open(0x30)
+    for _ in range(depth):
+        shape.close()
+    assert (codec.match(data, shape.build().program, 0) is not None) == (depth == 16)
+
+
 # --- any bytes -------------------------------------------------------------------------
 
 _leaf = st.builds(

@@ -87,6 +87,7 @@ THIRD_PARTY: Final = {
     "msal": ("integrations",),
     "anyio": ("adapters",),  # comes with httpx: its timeouts hold under asyncio and trio
     "uvicorn": ("adapters", "site", "cli"),
+    "pydantic": ("site",),  # and there only in site.config: tests/test_site_config.py
     "h11": ("adapters",),
     "click": ("cli",),
     "rich": ("cli", "doctor", "inspect"),

@@ -374,12 +374,12 @@ def test_first_lines() -> None:
 
 def test_nobody_is_sent_to_a_strangers_package() -> None:
     """The name on PyPI is another project's: no document says to install it from there."""
-    for path in (*documents.ROOT.glob("*.md"), *documents.ROOT.glob("docs/*.md")):
+    for path in (*documents.ROOT.glob("*.md"), *documents.ROOT.glob("docs/**/*.md")):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"pip install [^\n`]*\bpyscep\b", text), path.name
 
 
 def test_documents_name_files_that_exist() -> None:
-    for path in (*documents.ROOT.glob("*.md"), *documents.ROOT.glob("docs/*.md")):
+    for path in (*documents.ROOT.glob("*.md"), *documents.ROOT.glob("docs/**/*.md")):
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text(encoding="utf-8")):
             assert (path.parent / target).exists(), f"{path.name} links to {target}"

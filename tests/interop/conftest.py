@@ -4,19 +4,22 @@
     PYSCEP_REQUIRE_PEERS=1 pytest tests/interop          # a missing peer is a failure
 
 Debian packages: scep, strongswan-pki, libstrongswan-extra-plugins,
-libstrongswan-standard-plugins, certmonger, openssl.
+libstrongswan-standard-plugins, certmonger, openssl; nginx, apache2-bin, haproxy, caddy, curl.
 """
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from . import peers
 from .certmonger import Certmonger, certmonger
+from .proxies import Yard
+from .proxy_recipes import RECIPES
 from .rows import TABLES, Row
 
 _PEER_PACKAGES = ("strongswan-pki", "certmonger", "scep", "openssl")
@@ -112,3 +115,10 @@ def certmonger_daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cert
     peers.require("certmonger", "getcert")
     with certmonger(tmp_path_factory.mktemp("certmonger")) as daemon:
         yield daemon
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    """Reverse proxies, each started when a test first asks for it."""
+    with ExitStack() as stack:
+        yield Yard(RECIPES, stack, tmp_path_factory.mktemp)

@@ -37,6 +37,11 @@ PACKAGES = {
     "certmonger": "certmonger",
     "getcert": "certmonger",
     "openssl": "openssl",
+    "nginx": "nginx",
+    "apache2": "apache2-bin",
+    "haproxy": "haproxy",
+    "caddy": "caddy",
+    "curl": "curl",
 }
 
 

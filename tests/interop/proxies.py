@@ -6,32 +6,31 @@ find its text, and everything else is what the reader copies.
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import pyscep
 from pyscep.adapters.asgi import ScepApp
-from tests import cli_lab, documents
+from tests import cli_lab, documents, leash
 from tests import forge_keys as keys
 from tests.endpoint import Authority, identity
+from tests.raw_http import LONG_CHALLENGE, Reply, bare, free_port, listens, long_csr, talk
 
 from . import peers
 
 HOST = "scep.example.com"
-MODULES = Path("/usr/lib/apache2/modules")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,23 +98,34 @@ class Recipe:
     command: Callable[[Place], list[str]]
     """Writes what the page leaves to the system; returns a command for the foreground."""
 
-    def write(self, place: Place, *, default: bool) -> None:
-        """Write the page's files, with other addresses and paths; each has to be in them."""
-        files = documents.code(f"docs/deploy/{self.page}.md", self.page)
-        missing = self.replacements(place)
-        if default and self.needed:
-            missing[self.needed] = ""
-        for name, text in files.items():
-            for old, new in self.replacements(place).items():
-                if old in text:
-                    text = text.replace(old, new)
-                    missing.pop(old, None)
-            if default and self.needed:
-                text, found = re.subn(rf"(?m)^{self.needed}.*\n", "", text)
-                if found:
-                    missing.pop(self.needed)
-            (place.home / name).write_text(text)
-        assert not missing, f"docs/deploy/{self.page}.md does not say {list(missing)} any more"
+    def files(self) -> dict[str, str]:
+        """The files of the page, by name."""
+        return documents.code(f"docs/deploy/{self.page}.md", self.page)
+
+    def default(self) -> dict[str, str]:
+        """The same without what makes a long URI pass."""
+        assert self.needed
+        return without(self.files(), self.needed)
+
+
+def without(files: dict[str, str], pattern: str) -> dict[str, str]:
+    """The files without the lines that begin with a pattern, of which there has to be one."""
+    left = {name: re.sub(rf"(?m)^ *{pattern}.*\n", "", text) for name, text in files.items()}
+    assert left != files, f"no line begins with {pattern}"
+    return left
+
+
+def moved(files: dict[str, str], replacements: dict[str, str]) -> dict[str, str]:
+    """The files with other addresses and paths, each of which has to be in them."""
+    whole = "".join(files.values())
+    for old in replacements:
+        assert old in whole, f"{old!r} is not in the recipe any more"
+    found = dict(files)
+    for name, text in files.items():
+        for old, new in replacements.items():
+            text = text.replace(old, new)
+        found[name] = text
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +148,16 @@ class Running:
 
     place: Place
     recorder: Recorder
-    log: Path
-    """What the recipe's access log says."""
+
+    @property
+    def access_log(self) -> str:
+        return (self.place.home / "scep.log").read_text("utf-8", "replace")
+
+    @property
+    def logs(self) -> str:
+        """All that it has said."""
+        files = (self.place.home / name for name in ("scep.log", "error.log", "output.log"))
+        return "".join(path.read_text("utf-8", "replace") for path in files if path.exists())
 
     def url(self, path: str = "/scep/pkiclient.exe", *, tls: bool = False) -> str:
         port = self.place.https if tls else self.place.http
@@ -147,11 +165,11 @@ class Running:
 
 
 @contextmanager
-def run(recipe: Recipe, home: Path, *, default: bool = False) -> Iterator[Running]:
+def run(recipe: Recipe, home: Path, files: dict[str, str] | None = None) -> Iterator[Running]:
     """Run a proxy before a SCEP server.
 
     Args:
-        default: without the lines that make a long URI pass.
+        files: instead of those of the page.
     """
     peers.require(recipe.program)
     recorder = Recorder()
@@ -160,50 +178,52 @@ def run(recipe: Recipe, home: Path, *, default: bool = False) -> Iterator[Runnin
         place = Place(
             home=home,
             backend=origin.removeprefix("http://"),
-            http=peers.free_port(),
-            https=peers.free_port(),
+            http=free_port(),
+            https=free_port(),
         )
-        recipe.write(place, default=default)
+        replacements = recipe.replacements(place)
+        for name, text in moved(files or recipe.files(), replacements).items():
+            (home / name).write_text(text)
         with started(recipe.command(place), home, (place.http, place.https)):
-            yield Running(place=place, recorder=recorder, log=home / "scep.log")
+            yield Running(place=place, recorder=recorder)
+
+
+class Yard:
+    """Proxies that are started when a test first asks, and stay until the module's end."""
+
+    def __init__(
+        self, recipes: dict[str, Recipe], stack: ExitStack, make: Callable[[str], Path]
+    ) -> None:
+        self._recipes = recipes
+        self._stack = stack
+        self._make = make
+        self._running: dict[tuple[str, bool], Running] = {}
+
+    def __call__(self, name: str, *, default: bool = False) -> Running:
+        key = (name, default)
+        if key not in self._running:
+            files = self._recipes[name].default() if default else None
+            started = run(self._recipes[name], self._make("proxy"), files)
+            self._running[key] = self._stack.enter_context(started)
+        self._running[key].recorder.seen.clear()
+        return self._running[key]
 
 
 @contextmanager
 def started(words: list[str], home: Path, ports: tuple[int, ...]) -> Iterator[None]:
     """A program in the foreground, until the block ends."""
-    output = home / "output.log"
-    with open(output, "wb") as sink:
-        process = subprocess.Popen(
-            words,
-            cwd=home,
-            stdin=subprocess.DEVNULL,
-            stdout=sink,
-            stderr=sink,
-            env=peers.environment(HOME=str(home), TMPDIR=str(home)),
-        )
+    env = peers.environment(HOME=str(home), TMPDIR=str(home))
+    process = leash.start(words, home=home, env=env)
     try:
-        end = time.monotonic() + 15
+        end = time.monotonic() + 30
         while not all(map(listens, ports)):
-            said = output.read_text("utf-8", "replace")
+            said = (home / "output.log").read_text("utf-8", "replace")
             assert process.poll() is None, f"{words[0]} has ended: {said}"
             assert time.monotonic() < end, f"{words[0]} does not listen: {said}"
             time.sleep(0.02)
         yield
     finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
-
-
-def listens(port: int) -> bool:
-    import socket
-
-    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 5):
-        return True
-    return False
+        leash.stop(process)
 
 
 def write_certificate(home: Path) -> None:
@@ -236,180 +256,56 @@ def tls_context() -> ssl.SSLContext:
     return context
 
 
-# nginx --------------------------------------------------------------------------------
-
-NGINX = """
-daemon off;
-master_process off;
-pid {home}/nginx.pid;
-error_log stderr info;
-include /etc/nginx/modules-enabled/*.conf;
-events {{ worker_connections 64; }}
-http {{
-    # As in Debian, and what else a site may have set for all its servers.
-    include /etc/nginx/mime.types;
-    default_type application/octet-stream;
-    gzip on;
-    gzip_min_length 1;
-    gzip_proxied any;
-    charset utf-8;
-    charset_types *;
-    auth_basic "members";
-    auth_basic_user_file {home}/nobody;
-    client_body_temp_path {home}/body;
-    proxy_temp_path {home}/proxy;
-    fastcgi_temp_path {home}/fastcgi;
-    uwsgi_temp_path {home}/uwsgi;
-    scgi_temp_path {home}/scgi;
-    include {home}/scep.conf;
-}}
-"""
+# Talking to them ----------------------------------------------------------------------
 
 
-def nginx_replacements(place: Place) -> dict[str, str]:
-    return {
-        "listen 80;": f"listen 127.0.0.1:{place.http};",
-        "listen 443 ": f"listen 127.0.0.1:{place.https} ",
-        "http://127.0.0.1:8080;": f"http://{place.backend};",
-        "/etc/ssl/scep/chain.pem": place.file("chain.pem"),
-        "/etc/ssl/scep/key.pem": place.file("key.pem"),
-        "/var/log/nginx/": f"{place.home}/",
-    }
+def get(
+    proxy: Running,
+    query: bytes,
+    *,
+    path: bytes = b"/scep/pkiclient.exe",
+    version: bytes = b"1.1",
+    headers: bytes = b"Host: scep.example.com\r\n",
+) -> Reply:
+    line = b"GET " + path + b"?" + query + b" HTTP/" + version + b"\r\n"
+    return talk(proxy.place.http, line + headers + b"\r\n")
 
 
-def nginx_command(place: Place) -> list[str]:
-    (place.home / "nginx.conf").write_text(NGINX.format(home=place.home))
-    (place.home / "nobody").touch()
-    # -e: the log before the configuration is read; without it, one in /var/log.
-    return ["nginx", "-e", "stderr", "-p", str(place.home), "-c", place.file("nginx.conf")]
+def enroll(
+    proxy: Running,
+    size: int,
+    send: Callable[[pyscep.HttpRequest], pyscep.HttpResponse],
+    *,
+    escaped: bool = True,
+    tls: bool = False,
+    method: Literal["get", "post"] = "get",
+) -> list[bytes]:
+    """Enroll with a request of about that size; returns the queries as they were sent."""
+    proxy.recorder.authority.challenges.add(LONG_CHALLENGE)
+    ca = proxy.recorder.authority.issuer
+    client = pyscep.Client(proxy.url(tls=tls), ca_certificates=(ca.certificate,), method=method)
+    sent: list[bytes] = []
+
+    def watched(request: pyscep.HttpRequest) -> pyscep.HttpResponse:
+        if not escaped:
+            request = replace(request, query=bare(request.query))
+        sent.append(request.query)
+        return send(request)
+
+    flow = client.enroll(keys.rsa_key("client"), long_csr(size, escaped=escaped))
+    result = pyscep.run(flow, watched)
+    assert isinstance(result, pyscep.Success)
+    assert result.certificates[0].public_key() == keys.rsa_key("client").public_key()
+    return sent
 
 
-# Apache httpd -------------------------------------------------------------------------
-
-APACHE = """
-ServerRoot {home}
-ServerName 127.0.0.1
-PidFile {home}/apache.pid
-DefaultRuntimeDir {home}
-Mutex sem
-ErrorLog {home}/error.log
-LogLevel info
-StartServers 1
-User nobody
-Group nogroup
-{modules}
-Listen 127.0.0.1:{http}
-Listen 127.0.0.1:{https}
-AddDefaultCharset utf-8
-SetOutputFilter DEFLATE
-<Location "/">
-    AuthType Basic
-    AuthName members
-    AuthUserFile {home}/nobody
-    Require valid-user
-</Location>
-Include {home}/scep.conf
-"""
-APACHE_MODULES = (
-    "mpm_event authn_core authn_file auth_basic authz_core authz_user deflate env filter "
-    "headers http2 mime proxy proxy_http reqtimeout setenvif socache_shmcb ssl"
-).split()
+SEND = pyscep.urllib_sender(timeout=30)
 
 
-def apache_replacements(place: Place) -> dict[str, str]:
-    return {
-        "<VirtualHost *:80>": f"<VirtualHost 127.0.0.1:{place.http}>",
-        "<VirtualHost *:443>": f"<VirtualHost 127.0.0.1:{place.https}>",
-        "http://127.0.0.1:8080/": f"http://{place.backend}/",
-        "/etc/ssl/scep/chain.pem": place.file("chain.pem"),
-        "/etc/ssl/scep/key.pem": place.file("key.pem"),
-        "/etc/apache2/scep.inc": place.file("scep.inc"),
-        "${APACHE_LOG_DIR}/": f"{place.home}/",
-    }
-
-
-def apache_command(place: Place) -> list[str]:
-    modules = "\n".join(
-        f"LoadModule {name}_module {MODULES}/mod_{name}.so" for name in APACHE_MODULES
-    )
-    main = APACHE.format(home=place.home, modules=modules, http=place.http, https=place.https)
-    (place.home / "apache.conf").write_text(main)
-    (place.home / "nobody").touch()
-    return ["apache2", "-DFOREGROUND", "-f", place.file("apache.conf")]
-
-
-# HAProxy ------------------------------------------------------------------------------
-
-
-def haproxy_replacements(place: Place) -> dict[str, str]:
-    return {
-        "bind :80\n": f"bind 127.0.0.1:{place.http}\n",
-        "bind :443 ": f"bind 127.0.0.1:{place.https} ",
-        "server pyscep 127.0.0.1:8080": f"server pyscep {place.backend}",
-        "/etc/haproxy/scep.pem": place.file("scep.pem"),
-        "log /dev/log local0": "log stdout format raw local0",
-    }
-
-
-def haproxy_command(place: Place) -> list[str]:
-    os.symlink("output.log", place.home / "scep.log")
-    return ["haproxy", "-db", "-f", place.file("haproxy.cfg")]
-
-
-# Caddy --------------------------------------------------------------------------------
-
-
-CADDY = """{
-    admin off
-    auto_https off
-}
-import Caddyfile
-"""
-
-
-def caddy_replacements(place: Place) -> dict[str, str]:
-    return {
-        "http://:80 {": f"http://:{place.http} {{\n\tbind 127.0.0.1",
-        "https://:443 {": f"https://:{place.https} {{\n\tbind 127.0.0.1",
-        "127.0.0.1:8080": place.backend,
-        "/etc/ssl/scep/chain.pem": place.file("chain.pem"),
-        "/etc/ssl/scep/key.pem": place.file("key.pem"),
-        "/var/log/caddy/": f"{place.home}/",
-    }
-
-
-def caddy_command(place: Place) -> list[str]:
-    (place.home / "main").write_text(CADDY)
-    return ["caddy", "run", "--adapter", "caddyfile", "--config", place.file("main")]
-
-
-RECIPES = {
-    "nginx": Recipe(
-        program="nginx",
-        page="nginx",
-        needed="large_client_header_buffers",
-        replacements=nginx_replacements,
-        command=nginx_command,
-    ),
-    "Apache httpd": Recipe(
-        program="apache2",
-        page="apache",
-        needed="LimitRequestLine",
-        replacements=apache_replacements,
-        command=apache_command,
-    ),
-    "HAProxy": Recipe(
-        program="haproxy",
-        page="haproxy",
-        needed=r" *tune\.bufsize",
-        replacements=haproxy_replacements,
-        command=haproxy_command,
-    ),
-    "Caddy": Recipe(
-        program="caddy",
-        page="caddy",
-        needed=None,
-        replacements=caddy_replacements,
-        command=caddy_command,
-    ),
-}
+def enroll_over_http2(proxy: Running, size: int) -> list[bytes]:
+    """The same over TLS and HTTP/2."""
+    httpx = pytest.importorskip("httpx")
+    pytest.importorskip("h2")
+    settings = {"http1": False, "http2": True, "verify": tls_context(), "headers": {"host": HOST}}
+    with httpx.Client(**settings) as client:
+        return enroll(proxy, size, pyscep.httpx_sender(client), tls=True)
