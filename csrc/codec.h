@@ -11,6 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Built-in functions of the compiler; PYSCEP_PORTABLE does without, as other compilers do. */
+#if (defined(__GNUC__) || defined(__clang__)) && !defined(PYSCEP_PORTABLE)
+#define PYSCEP_BUILTINS 1
+#endif
+
 enum pyscep_fault {
     PYSCEP_EMPTY = 1,
     PYSCEP_BAD_ESCAPE = 2,
@@ -40,7 +45,7 @@ enum pyscep_fault {
 #define PYSCEP_SLACK 64u
 #define PYSCEP_MAX_DEPTH 64u
 
-/* --- query text (query.c, query_avx2.c) ---------------------------------------------- */
+/* --- query text (query.c, query_avx2.c, query_avx512.c) ------------------------------- */
 
 /* The raw value of a GET "message" parameter to DER.
  * buffer: text_size + PYSCEP_SLACK bytes; holds the result, and the unescaped text before. */
@@ -99,7 +104,7 @@ int64_t pyscep_find_serial(const uint8_t *data, size_t start, size_t end, const 
 
 /* --- choice of kernels (dispatch.c) ----------------------------------------------------- */
 
-enum pyscep_kernel { PYSCEP_SCALAR = 0, PYSCEP_AVX2 = 1 };
+enum pyscep_kernel { PYSCEP_SCALAR = 0, PYSCEP_AVX2 = 1, PYSCEP_AVX512 = 2 };
 
 /* Whether this machine can run a kernel. */
 int pyscep_kernel_available(int kernel);
@@ -109,8 +114,12 @@ int pyscep_use_kernel(int kernel);
 
 /* --- between the files ------------------------------------------------------------------- */
 
-/* Undo percent escapes once. Returns the size of the result, or -1 for a malformed escape. */
-typedef int64_t (*pyscep_unescape_fn)(const uint8_t *text, size_t size, uint8_t *out);
+/* Undo percent escapes once. Returns the size of the result, or -1 for a malformed escape.
+ * The first *decoded bytes of the result are decoded already. */
+typedef int64_t (*pyscep_unescape_fn)(const uint8_t *text, size_t size, uint8_t *out,
+                                      size_t *decoded);
+/* The plain way, in place or not. */
+int64_t pyscep_unescape(const uint8_t *text, size_t size, uint8_t *out);
 
 /* Decode whole groups of clean base64 as far as possible, in place or not.
  * Returns how many characters were consumed (a multiple of 4); *written bytes went out. */
@@ -128,15 +137,18 @@ struct pyscep_kernels {
 };
 
 extern const struct pyscep_kernels pyscep_scalar_kernels;
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+#if defined(__x86_64__) && defined(PYSCEP_BUILTINS)
 #define PYSCEP_HAVE_AVX2 1
 extern const struct pyscep_kernels pyscep_avx2_kernels;
+extern const struct pyscep_kernels pyscep_avx512_kernels;
 #endif
 const struct pyscep_kernels *pyscep_chosen_kernels(void);
 
 /* Value of a base64 character 0..63, or a class above. */
 enum { PYSCEP_SKIP = 64, PYSCEP_PAD = 65, PYSCEP_PERCENT = 66, PYSCEP_INVALID = 67 };
 extern const uint8_t pyscep_base64_class[256];
+/* The same value shifted to its place among four characters, or one bit of the upper four. */
+extern const uint32_t pyscep_base64_bits[4][256];
 /* Value of a hexadecimal digit, or 255. */
 extern const uint8_t pyscep_hex_value[256];
 

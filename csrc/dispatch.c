@@ -1,5 +1,13 @@
 #include "codec.h"
 
+static const struct pyscep_kernels *const kernels[] = {
+    &pyscep_scalar_kernels,
+#ifdef PYSCEP_HAVE_AVX2
+    &pyscep_avx2_kernels,
+    &pyscep_avx512_kernels,
+#endif
+};
+
 /* Written once at import, before any other call, under Python's import lock. */
 static const struct pyscep_kernels *chosen = &pyscep_scalar_kernels;
 
@@ -8,10 +16,16 @@ int pyscep_kernel_available(int kernel)
     if (kernel == PYSCEP_SCALAR)
         return 1;
 #ifdef PYSCEP_HAVE_AVX2
-    if (kernel == PYSCEP_AVX2) {
-        __builtin_cpu_init();
-        return __builtin_cpu_supports("avx2") != 0;
-    }
+    __builtin_cpu_init();
+    int avx2 = (__builtin_cpu_supports("avx2") != 0) & (__builtin_cpu_supports("bmi") != 0) &
+               (__builtin_cpu_supports("popcnt") != 0);
+    if (kernel == PYSCEP_AVX2)
+        return avx2;
+    if (kernel == PYSCEP_AVX512)
+        return avx2 & (__builtin_cpu_supports("avx512f") != 0) &
+               (__builtin_cpu_supports("avx512bw") != 0) &
+               (__builtin_cpu_supports("avx512vbmi") != 0) &
+               (__builtin_cpu_supports("avx512vbmi2") != 0);
 #endif
     return 0;
 }
@@ -20,11 +34,7 @@ int pyscep_use_kernel(int kernel)
 {
     if (!pyscep_kernel_available(kernel))
         return -1;
-    chosen = &pyscep_scalar_kernels;
-#ifdef PYSCEP_HAVE_AVX2
-    if (kernel == PYSCEP_AVX2)
-        chosen = &pyscep_avx2_kernels;
-#endif
+    chosen = kernels[kernel];
     return 0;
 }
 

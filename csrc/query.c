@@ -3,9 +3,12 @@
 
 #include <string.h>
 
+static const uint8_t alphabet[64] =
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
 /* --- decoding ----------------------------------------------------------------------------- */
 
-static int64_t unescape_scalar(const uint8_t *text, size_t size, uint8_t *out)
+int64_t pyscep_unescape(const uint8_t *text, size_t size, uint8_t *out)
 {
     size_t in = 0, written = 0;
     while (in < size) {
@@ -43,6 +46,98 @@ static size_t base64_scalar(const uint8_t *text, size_t size, uint8_t *out, size
     }
     *written = to;
     return in;
+}
+
+/* Eight bytes, the uppermost first. Written out, compilers make one store of it. */
+static inline void put_bits(uint8_t *out, uint64_t bits)
+{
+    out[0] = (uint8_t)(bits >> 56);
+    out[1] = (uint8_t)(bits >> 48);
+    out[2] = (uint8_t)(bits >> 40);
+    out[3] = (uint8_t)(bits >> 32);
+    out[4] = (uint8_t)(bits >> 24);
+    out[5] = (uint8_t)(bits >> 16);
+    out[6] = (uint8_t)(bits >> 8);
+    out[7] = (uint8_t)bits;
+}
+
+/* Four characters to 24 bits; the upper four bits say which of them have no value. */
+static inline uint32_t four_characters(const uint8_t *text)
+{
+    return pyscep_base64_bits[0][text[0]] | pyscep_base64_bits[1][text[1]] |
+           pyscep_base64_bits[2][text[2]] | pyscep_base64_bits[3][text[3]];
+}
+
+/* Of a number that is not zero. */
+static inline unsigned leading_zeros(uint64_t number)
+{
+#ifdef PYSCEP_BUILTINS
+    return (unsigned)__builtin_clzll(number);
+#else
+    unsigned count = 0;
+    for (; !(number >> 63); number <<= 1)
+        count++;
+    return count;
+#endif
+}
+
+/* Decode what is clean or escaped once, from the start; then undo the escapes of the rest.
+ * Bits that don't fill a byte wait at the upper end of `bits`, so an escape may stand anywhere. */
+static int64_t unescape_decoding(const uint8_t *text, size_t size, uint8_t *out, size_t *decoded)
+{
+    uint64_t bits = 0;
+    size_t in = 0, to = 0;
+    unsigned held = 0; /* how many bits wait */
+    unsigned escapes = 0; /* in a row: a text that consists of them is faster in two passes */
+    while (size - in >= 10 && escapes < 8) {
+        uint32_t first = four_characters(text + in), second = four_characters(text + in + 4);
+        uint64_t values = (uint64_t)(first & 0xffffff) << 24 | (second & 0xffffff);
+        if ((first | second) <= 0xffffff) {
+            bits |= values << (16 - held);
+            put_bits(out + to, bits);
+            bits <<= 48;
+            to += 6;
+            in += 8;
+            escapes = 0;
+            continue;
+        }
+        /* How many characters come before the first that has no value. */
+        uint64_t places = (uint64_t)(first >> 28) << 60 | (uint64_t)(second >> 28) << 56;
+        unsigned count = leading_zeros(places);
+        values >>= 48 - 6 * count;
+        bits |= values << (63 - 6 * count - held) << 1;
+        held += 6 * count;
+        in += count;
+        uint32_t value = pyscep_base64_class[text[in]];
+        size_t next = in + 1;
+        if (value == PYSCEP_PERCENT) {
+            uint32_t high = pyscep_hex_value[text[in + 1]], low = pyscep_hex_value[text[in + 2]];
+            value = (high | low) > 15 ? PYSCEP_INVALID : pyscep_base64_class[high << 4 | low];
+            next = in + 3;
+            escapes = count ? 1 : escapes + 1;
+        }
+        if (value < PYSCEP_SKIP) {
+            bits |= (uint64_t)value << (58 - held);
+            held += 6;
+        }
+        put_bits(out + to, bits);
+        to += held >> 3;
+        bits <<= held & ~7u;
+        held &= 7;
+        if (value > PYSCEP_SKIP)
+            break;
+        in = next;
+    }
+    /* A group that is not whole becomes text again: bits left over are of its last character. */
+    size_t left = (8 - held) % 8 / 2, start = to - (left ? left - 1 : 0);
+    uint32_t group = (uint32_t)(bits >> 40);
+    for (size_t i = to; i > start; i--)
+        group = group >> 8 | (uint32_t)out[i - 1] << 16;
+    for (size_t i = 0; i < left; i++)
+        out[start + i] = alphabet[group >> (18 - 6 * i) & 63];
+    int64_t rest = pyscep_unescape(text + in, size - in, out + start + left);
+    *decoded = start;
+    return rest < 0 ? rest : rest + (int64_t)(start + left);
 }
 
 /* One byte of the text behind escapes, and where it stands: for messages about faults. */
@@ -121,13 +216,12 @@ static int64_t explain(const uint8_t *text, size_t size)
 /* Map what stands for other characters and drop line breaks, from `in` on; in place. */
 static size_t normalize(uint8_t *buffer, size_t in, size_t size)
 {
-    static const uint8_t alphabet[] = "+/";
     size_t to = in;
     for (; in < size; in++) {
         uint8_t byte = buffer[in], class = pyscep_base64_class[byte];
         if (class == PYSCEP_SKIP)
             continue;
-        buffer[to++] = class == 62 || class == 63 ? alphabet[class - 62] : byte;
+        buffer[to++] = class < PYSCEP_SKIP ? alphabet[class] : byte;
     }
     return to;
 }
@@ -156,12 +250,22 @@ static int decode_tail(const uint8_t *text, size_t size, uint8_t *out, int behin
     return (int)count - 1;
 }
 
-/* Base64 in place. Returns the size of the result, or -1. */
-static int64_t decode_base64(const struct pyscep_kernels *kernels, uint8_t *buffer, size_t size)
+/* Base64 from `start` on, in place. Returns the size of the result, or -1. */
+static int64_t decode_base64(const struct pyscep_kernels *kernels, uint8_t *buffer, size_t start,
+                             size_t size)
 {
-    size_t in = 0, to = 0, written;
-    in = kernels->base64(buffer, size, buffer, &written);
-    to = written;
+    size_t in = start, to = start, written;
+    in += kernels->base64(buffer + in, size - in, buffer + to, &written);
+    to += written;
+    if (memchr(buffer + in, '%', size - in) != NULL) {
+        /* Escaped twice. */
+        int64_t rest = pyscep_unescape(buffer + in, size - in, buffer + in);
+        if (rest < 0)
+            return -1;
+        size = in + (size_t)rest;
+        in += kernels->base64(buffer + in, size - in, buffer + to, &written);
+        to += written;
+    }
     if (size - in > 4) {
         size = normalize(buffer, in, size);
         in += kernels->base64(buffer + in, size - in, buffer + to, &written);
@@ -187,20 +291,16 @@ int64_t pyscep_decode_message(const uint8_t *text, size_t text_size, uint8_t *bu
     const struct pyscep_kernels *kernels = pyscep_chosen_kernels();
     if (buffer_size < text_size + PYSCEP_SLACK)
         return PYSCEP_FAIL(PYSCEP_EMPTY, 0);
-    int64_t size = kernels->unescape(text, text_size, buffer);
-    if (size > 0 && memchr(buffer, '%', (size_t)size) != NULL)
-        size = unescape_scalar(buffer, (size_t)size, buffer); /* in place */
+    size_t decoded = 0;
+    int64_t size = kernels->unescape(text, text_size, buffer, &decoded);
     if (size > 0)
-        size = decode_base64(kernels, buffer, (size_t)size);
+        size = decode_base64(kernels, buffer, decoded, (size_t)size);
     if (size <= 0)
         return explain(text, text_size);
     return size;
 }
 
 /* --- encoding ----------------------------------------------------------------------------- */
-
-static const uint8_t alphabet[64] =
-    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 static size_t put(uint8_t *out, uint32_t value)
 {
@@ -257,5 +357,5 @@ int64_t pyscep_encode_message(const uint8_t *data, size_t size, uint8_t *out, si
     return (int64_t)to;
 }
 
-const struct pyscep_kernels pyscep_scalar_kernels = {unescape_scalar, base64_scalar,
+const struct pyscep_kernels pyscep_scalar_kernels = {unescape_decoding, base64_scalar,
                                                      encode_scalar};

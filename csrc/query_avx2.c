@@ -10,7 +10,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define AVX2 __attribute__((target("avx2,bmi")))
+#define AVX2 __attribute__((target("avx2,bmi,popcnt")))
 
 AVX2 static inline __m256i load(const uint8_t *from)
 {
@@ -22,34 +22,54 @@ AVX2 static inline void store(uint8_t *to, __m256i value)
     _mm256_storeu_si256((__m256i *)(void *)to, value);
 }
 
-/* Not in place: a whole block is stored even where only its start counts. */
-AVX2 static int64_t unescape_avx2(const uint8_t *text, size_t size, uint8_t *out)
+/* Copy 64 bytes of which only the first ones count. */
+AVX2 static inline void copy_block(uint8_t *to, const uint8_t *from)
+{
+    __m256i first = load(from), second = load(from + 32);
+    store(to, first);
+    store(to + 32, second);
+}
+
+/* Not in place: whole blocks are stored even where only their start counts. An escape may begin
+ * with the last byte of a block, and 64 bytes are read behind it: 130 in all. */
+AVX2 static int64_t unescape_avx2(const uint8_t *text, size_t size, uint8_t *out, size_t *decoded)
 {
     const __m256i percent = _mm256_set1_epi8('%');
     size_t in = 0, to = 0;
-    while (size - in >= 32) {
-        __m256i block = load(text + in);
-        uint32_t mask = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(block, percent));
-        if (mask == 0) {
-            store(out + to, block);
-            in += 32;
-            to += 32;
+    *decoded = 0;
+    while (size - in >= 130) {
+        __m256i first = load(text + in), second = load(text + in + 32);
+        uint64_t mask = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(first, percent));
+        mask |= (uint64_t)(uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(second, percent)) << 32;
+        store(out + to, first);
+        store(out + to + 32, second);
+        if (__builtin_popcountll(mask) > 8) {
+            /* Dense: up to the end of the last escape that starts here. */
+            size_t last = 63u - (size_t)__builtin_clzll(mask), length = last > 61 ? last + 3 : 64;
+            int64_t written = pyscep_unescape(text + in, length, out + to);
+            if (written < 0)
+                return -1;
+            in += length;
+            to += (size_t)written;
             continue;
         }
-        size_t run = (size_t)__builtin_ctz(mask);
-        size_t escape = in + run;
-        if (size - escape < 3)
-            return -1;
-        uint8_t high = pyscep_hex_value[text[escape + 1]];
-        uint8_t low = pyscep_hex_value[text[escape + 2]];
-        if ((high | low) > 15)
-            return -1;
-        store(out + to, block);
-        out[to + run] = (uint8_t)(high << 4 | low);
-        in = escape + 3;
-        to += run + 1;
+        size_t end = in + 64;
+        while (mask != 0) {
+            size_t escape = end - 64 + (size_t)__builtin_ctzll(mask);
+            mask &= mask - 1;
+            uint8_t high = pyscep_hex_value[text[escape + 1]];
+            uint8_t low = pyscep_hex_value[text[escape + 2]];
+            if ((high | low) > 15)
+                return -1;
+            to += escape - in;
+            out[to++] = (uint8_t)(high << 4 | low);
+            in = escape + 3;
+            copy_block(out + to, text + in);
+        }
+        to += in < end ? end - in : 0;
+        in = in < end ? end : in;
     }
-    int64_t rest = pyscep_scalar_kernels.unescape(text + in, size - in, out + to);
+    int64_t rest = pyscep_unescape(text + in, size - in, out + to);
     return rest < 0 ? rest : rest + (int64_t)to;
 }
 
@@ -106,7 +126,7 @@ AVX2 static size_t encode_avx2(const uint8_t *data, size_t size, uint8_t *out, s
     uint8_t characters[64] = {0};
     size_t in = 0, to = 0;
     /* A load starts four bytes early, and 28 bytes from `in` are read. */
-    while (in >= 4 ? size - in >= 28 : size >= 32 && in == 0) {
+    while (in > 0 ? size - in >= 28 : size >= 32) {
         __m256i block;
         if (in == 0) {
             uint8_t first[32];
