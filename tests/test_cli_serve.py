@@ -107,7 +107,7 @@ def test_zero_configuration_from_end_to_end(tmp_path: Path) -> None:
     """serve, enroll, renew, crl, as a person types them; openssl judges the results."""
     with serving(cwd=tmp_path) as (process, text):
         url, fingerprint, challenge = (
-            re.search(rf"^{name}: +(\S+)", text, re.M).group(1)  # type: ignore[union-attr]
+            re.search(rf"^{name}: +(\S+)", text, re.M).group(1)  # type: ignore[union-attr]  # no match fails the test
             for name in ("SCEP URL", "Fingerprint", "Challenge")
         )
         assert re.fullmatch(r"http://127\.0\.0\.1:\d+/scep", url)

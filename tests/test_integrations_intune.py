@@ -276,7 +276,7 @@ def test_control_characters_stop_at_the_ca(lab: Lab) -> None:
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, bad)])
         lab.fake.code("validateRequest", "Success")
         lab.refuses(
-            lambda subject=subject: lab.enroll(lab.fake.mint(), subject=subject),  # type: ignore[misc]
+            lambda subject=subject: lab.enroll(lab.fake.mint(), subject=subject),  # type: ignore[misc]  # of several cases
             "control characters")
     assert lab.fake.count("failureNotification") == 2
     assert lab.serials == []

@@ -86,7 +86,7 @@ def test_a_callable_may_answer_in_full(tmp_path: Path) -> None:
     assert isinstance(granted, Granted)
     assert granted.credential.startswith("module:")
     assert (granted.profile, granted.expires_at) == ("vpn", ends)
-    assert provider.verify(asks("word")).credential == "mine"  # type: ignore[union-attr]
+    assert provider.verify(asks("word")).credential == "mine"  # type: ignore[union-attr]  # the test is about that
     assert provider.verify(asks("word")) == Refused(reason="not today")
 
 
@@ -119,7 +119,7 @@ def test_extensions_in_two_places(tmp_path: Path) -> None:
             x509.Attribute(x509.ObjectIdentifier(oid), b"", 12)
             for oid in csr_check.EXTENSION_REQUESTS]})
 
-    assert csr_check.fault_of(Twice()) == "extensions in more than one attribute"  # type: ignore[arg-type]
+    assert csr_check.fault_of(Twice()) == "extensions in more than one attribute"  # type: ignore[arg-type]  # the test is about that
 
 
 def test_an_attribute_with_several_values(tmp_path: Path) -> None:
@@ -255,7 +255,7 @@ def test_making_challenges(tmp_path: Path) -> None:
     for bound in ({"subject": "CN=a"}, {"sans": ("dns:a",)}, {"profile": "a"},
                   {"lifetime": timedelta(1)}):
         with pytest.raises(ValueError, match="can't be bound"):
-            made.generate(**bound)  # type: ignore[arg-type]
+            made.generate(**bound)  # type: ignore[arg-type]  # the test is about that
     with pytest.raises(ValueError, match="made elsewhere"):
         CallableChallenges(lambda request: True).generate()
     for scheme in ("", "a:b", "x" * 21):
@@ -423,7 +423,7 @@ def test_single_password_mode(tmp_path: Path) -> None:
     assert word not in str(setting.sql("SELECT * FROM challenges"))
     for bound in ({"subject": "CN=a"}, {"sans": ("dns:a",)}, {"lifetime": timedelta(1)}):
         with pytest.raises(ValueError, match="for every name"):
-            cache.generate(**bound)  # type: ignore[arg-type]
+            cache.generate(**bound)  # type: ignore[arg-type]  # the test is about that
     cache.notify(Notification(credential="ndes", outcome="issued", transaction_id="1"))
 
 
@@ -451,7 +451,7 @@ def test_settings_that_make_no_sense(tmp_path: Path) -> None:
     store = store_in(tmp_path)
     for settings in ({"size": 0}, {"length": 4}, {"lifetime": timedelta(0)}):
         with pytest.raises(ValueError, match="a password cache has"):
-            PasswordCache(store, **settings)  # type: ignore[arg-type]
+            PasswordCache(store, **settings)  # type: ignore[arg-type]  # the test is about that
     with pytest.raises(ValueError, match="lifetime"):
         PasswordCache(store).generate(lifetime=timedelta(0))
 

@@ -102,7 +102,7 @@ def setting_for(
         sleep=waits.append,
     )
     setting = Setting(path, challenge=provider, **more)
-    setting.waits = waits  # type: ignore[attr-defined]
+    setting.waits = waits  # type: ignore[attr-defined]  # the test's own list
     return setting
 
 
@@ -181,7 +181,7 @@ def test_a_second_attempt_may_succeed(tmp_path: Path, web: Web) -> None:
     with listening(Receiver(BROKEN, ALLOW)) as receiver:
         setting = setting_for(tmp_path, web, receiver.url)
         setting.certificate("word")
-        assert setting.waits == [1.0]  # type: ignore[attr-defined]
+        assert setting.waits == [1.0]  # type: ignore[attr-defined]  # the test's own list
 
 
 def test_nobody_is_there(tmp_path: Path, web: Web) -> None:

@@ -238,7 +238,7 @@ def test_key_that_does_not_fit(tmp_path: Path) -> None:
     with pytest.raises(checks.NotReady, match="does not fit"):
         checks.check_key(Other(keys.rsa_key("other")))  # type: ignore[arg-type] # as a broken one
     with pytest.raises(checks.NotReady, match="different kinds"):
-        checks.check_key(Other(ec.generate_private_key(ec.SECP256R1())))  # type: ignore[arg-type]
+        checks.check_key(Other(ec.generate_private_key(ec.SECP256R1())))  # type: ignore[arg-type]  # that is the point
 
 
 def test_looks_are_kept_and_counted(
