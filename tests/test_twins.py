@@ -252,6 +252,59 @@ def test_serials(both: twins.Twins) -> None:
     assert both.counts["serial found"]
 
 
+def entry(serial: bytes, extension: bytes = b"") -> bytes:
+    return asn1.seq(asn1.tlv(2, serial), asn1.tlv(0x17, b"250101000000Z"), extension)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 16, 20])
+def test_a_serial_anywhere_among_entries_that_are_alike(both: twins.Twins, size: int) -> None:
+    """Entries of one form are passed over four at a time: not the one that is looked for."""
+    chance = random.Random(size)
+    for count in (1, 2, 5, 9, 24):
+        numbers = [chance.randbytes(size) for _ in range(count)]
+        data = b"".join(map(entry, numbers))
+        for number in numbers:
+            both.serial(data, 0, len(data), number)
+            # Only the end is that of an entry, or only the size.
+            both.serial(data, 0, len(data), bytes((number[0] ^ 1,)) + number[1:] if size else b"x")
+            both.serial(data, 0, len(data), number + b"x")
+        for cut in range(len(data) - len(data) // count, len(data)):
+            both.serial(data, 0, cut, b"\x05" * 16)
+    assert both.counts["serial found"] >= 41
+
+
+@pytest.mark.parametrize("odd", [
+    entry(b"\x07" * 15), entry(b"\x07" * 16, b"\x05\x00"), entry(b"\x07" * 16, bytes(100)),
+    entry(b"\x07" * 127), b"\x30\x81\x12" + entry(b"\x07" * 16)[2:-15], b"\x30\x00",
+    b"\x31\x02\x05\x00", b"\x30\x03\x02\x81\x00", b"\x30\x7f\x02\x7e",
+    b"\x30\x04\x02\x03\x01\x01"],
+    ids=["shorter", "with an extension", "long", "long number", "long form", "empty", "no sequence",
+         "long form of nothing", "overrun", "number overrun"])
+def test_an_odd_entry_anywhere_among_others_that_are_alike(both: twins.Twins, odd: bytes) -> None:
+    chance = random.Random(len(odd))
+    numbers = [chance.randbytes(16) for _ in range(60)]
+    entries = list(map(entry, numbers))
+    for at in range(40):
+        data = b"".join((*entries[:at], odd, *entries[at:]))
+        for number in (numbers[at], numbers[at - 1], numbers[-1], b"\x07" * 16, b"\x07" * 127, b""):
+            both.serial(data, 0, len(data), number)
+
+
+def test_a_serial_behind_many_entries_of_two_kinds(both: twins.Twins) -> None:
+    """Where runs are short they are looked for ever less often, and found again."""
+    chance = random.Random(7)
+    kinds = (b"", b"\x05\x00")
+    numbers = [chance.randbytes(16) for _ in range(2000)]
+    entries = [entry(one, kinds[at % 2 if at < 1500 else 0]) for at, one in enumerate(numbers)]
+    data = b"".join(entries)
+    for number in (*numbers[::97], numbers[-1], b"absent"):
+        both.serial(data, 0, len(data), number)
+    assert both.counts["serial found"] == 22
+    for at in (999, 1700, 1999):
+        damaged = b"".join((*entries[:at], b"\x30\x01", *entries[at:]))
+        both.serial(damaged, 0, len(damaged), b"absent")
+
+
 # --- mutants ------------------------------------------------------------------------------
 
 

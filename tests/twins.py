@@ -222,7 +222,8 @@ def run(count: int, seed: int) -> Counter[str]:
     chance = random.Random(seed)
     trees = _trees()
     crls = [asn1.seq(*(asn1.seq(asn1.integer(serial), asn1.tlv(0x17, b"250101000000Z"))
-                       for serial in serials)) for serials in ((1, 2, 300), range(120, 140))]
+                       for serial in serials))
+            for serials in ((1, 2, 300), range(120, 140), range(1 << 126, (1 << 126) + 40))]
     twins = Twins()
     try:
         for number in range(count):
@@ -240,7 +241,8 @@ def run(count: int, seed: int) -> Counter[str]:
                     data = bytes_mutant(chance.choice(crls), chance)
                     end = chance.choice((len(data), len(data), chance.randrange(len(data) + 1)))
                     twins.serial(data, min(chance.choice((2, 2, 0)), end), end,
-                                 chance.choice((b"\x01", b"\x01\x2c", b"\x7f", b"\x00\x80", b"")))
+                                 chance.choice((b"\x01", b"\x01\x2c", b"\x7f", b"\x00\x80", b"",
+                                                b"\x40" + bytes(14) + b"\x26")))
     finally:
         twins.close()
     return twins.counts

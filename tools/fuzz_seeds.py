@@ -60,13 +60,19 @@ def nested(data: bytes) -> Iterator[bytes]:
 def main() -> None:
     where = Path(sys.argv[1])
     texts, values = texts_and_values()
-    entry = bytes.fromhex("3012 020101 170b 3235303130313030305a00".replace(" ", ""))
+    entry = bytes.fromhex("3010 020101 170b 3235303130313030305a00")
     seeds = {
         "decode": texts,
         "encode": values,
         "index": {bytes([bounds]) + value for value in values for bounds in (0x1D, 0x00)},
         "match": {bytes([program]) + value for value in values for program in range(4)},
-        "serial": {b"\x01\x01" + entry, b"\x02\x01\x02" + entry * 3, b"\x00" + entry},
+        "serial": {
+            b"\x01\x01" + entry,
+            b"\x02\x01\x02" + entry * 3,
+            b"\x00" + entry,
+            b"\x01\x02" + entry * 40,
+            b"\x01\x02" + (entry * 9 + b"\x30\x04\x02\x02\x01\x01") * 5,
+        },
     }
     for target, inputs in seeds.items():
         folder = where / target
