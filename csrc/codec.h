@@ -79,7 +79,9 @@ enum pyscep_op {
     PYSCEP_OP_PASS = 6,     /* pass over the next value */
     PYSCEP_OP_SAME = 7,     /* size bytes: exactly these come next */
     PYSCEP_OP_IF = 8,       /* tag size: without that tag, skip `size` bytes of the program */
-    PYSCEP_OP_TAKE_OPEN = 9 /* tag slot: note where this value is, and enter it */
+    PYSCEP_OP_TAKE_OPEN = 9, /* tag slot: note where this value is, and enter it */
+    PYSCEP_OP_TAKE_FEW = 10 /* tag slot most: note where this value is, if it holds at most that
+                               many others, all of definite length */
 };
 
 /* Match an encoding that pyscep_index has checked against a shape.
@@ -87,6 +89,12 @@ enum pyscep_op {
  * Returns 1, or 0 if it has another shape or an indefinite length where the shape looks. */
 int pyscep_match(const uint8_t *data, size_t size, const uint8_t *program, size_t program_size,
                  uint32_t *slots, size_t slot_count);
+
+/* Check an encoding as pyscep_index does, then match it: one call for each layer of a message.
+ * Returns as pyscep_match, or a fault of the index. */
+int64_t pyscep_read(const uint8_t *data, size_t size, size_t max_nodes, uint32_t max_depth,
+                    size_t max_trailing, const uint8_t *program, size_t program_size,
+                    uint32_t *slots, size_t slot_count);
 
 /* List the Attributes between two offsets of a checked encoding, if each has a single value of
  * definite length. Five integers for each: OID start and end; value start, content and end.

@@ -6,42 +6,34 @@ enum kind { REFUSE, LEAF, DESCEND, OID, INTEGER, SHAPED };
 enum { MAX_OID_BYTES = 64, MAX_ARC_BYTES = 19, MAX_INTEGER_BYTES = 2049 };
 
 /* By identifier octet; the same table as in pyscep/codec/_pure.py. */
-static enum kind kind_of(uint8_t tag)
-{
-    uint8_t number = tag & 0x1f;
-    int constructed = tag & 0x20;
-    if (number == 0x1f)
-        return REFUSE;
-    if (tag >= 0x40)
-        return constructed ? DESCEND : LEAF;
-    if (constructed)
-        return number == 0x03 || number == 0x04 || number == 0x0c || number >= 0x10 ? DESCEND
-                                                                                   : REFUSE;
-    switch (number) {
-    case 0x02:
-        return INTEGER;
-    case 0x06:
-        return OID;
-    case 0x01:
-    case 0x03:
-    case 0x05:
-        return SHAPED;
-    case 0x04:
-    case 0x0a:
-    case 0x0c:
-        return LEAF;
-    default:
-        return number >= 0x12 ? LEAF : REFUSE;
-    }
-}
+#define LEAF15 \
+    LEAF, LEAF, LEAF, LEAF, LEAF, LEAF, LEAF, LEAF, LEAF, LEAF, LEAF, LEAF, LEAF, LEAF, LEAF
+#define DESCEND15 \
+    DESCEND, DESCEND, DESCEND, DESCEND, DESCEND, DESCEND, DESCEND, DESCEND, DESCEND, DESCEND, \
+        DESCEND, DESCEND, DESCEND, DESCEND, DESCEND
+#define TAGGED LEAF15, LEAF, LEAF15, REFUSE, DESCEND15, DESCEND, DESCEND15, REFUSE
+static const uint8_t kinds[256] = {
+    /* primitive, universal */
+    REFUSE, SHAPED, INTEGER, SHAPED, LEAF, SHAPED, OID, REFUSE,
+    REFUSE, REFUSE, LEAF, REFUSE, LEAF, REFUSE, REFUSE, REFUSE,
+    REFUSE, REFUSE, LEAF, LEAF, LEAF, LEAF, LEAF, LEAF,
+    LEAF, LEAF, LEAF, LEAF, LEAF, LEAF, LEAF, REFUSE,
+    /* constructed, universal: strings may be in BER */
+    REFUSE, REFUSE, REFUSE, DESCEND, DESCEND, REFUSE, REFUSE, REFUSE,
+    REFUSE, REFUSE, REFUSE, REFUSE, DESCEND, REFUSE, REFUSE, REFUSE,
+    DESCEND15, REFUSE,
+    /* application, context-specific, private */
+    TAGGED, TAGGED, TAGGED};
 
-static int check_primitive(const uint8_t *content, size_t size, enum kind kind, uint8_t tag)
+static int check_primitive(const uint8_t *content, size_t size, uint8_t kind, uint8_t tag)
 {
     if (kind == INTEGER)
         return size > 0 && size <= MAX_INTEGER_BYTES ? 0 : PYSCEP_BAD_INTEGER;
     if (kind == OID) {
         if (size == 0 || size > MAX_OID_BYTES || content[size - 1] & 0x80)
             return PYSCEP_BAD_OID;
+        if (size <= MAX_ARC_BYTES)
+            return 0;
         size_t run = 0;
         for (size_t i = 0; i < size; i++) {
             if (++run > MAX_ARC_BYTES)
@@ -56,6 +48,47 @@ static int check_primitive(const uint8_t *content, size_t size, enum kind kind, 
     if (tag == 0x05)
         return size == 0 ? 0 : PYSCEP_BAD_PRIMITIVE;
     return size > 0 && content[0] <= 7 ? 0 : PYSCEP_BAD_PRIMITIVE;
+}
+
+/* Count the values of an encoding that has definite lengths only and is sound, as nearly all are;
+ * 0 if it isn't, and pyscep_index has to look. No table is written, nothing else is remembered
+ * of a container than where it ends. */
+static size_t count_plain(const uint8_t *data, size_t size, size_t most, uint32_t max_depth,
+                          size_t max_trailing)
+{
+    size_t limits[PYSCEP_MAX_DEPTH];
+    size_t position = 0, limit = size, number = 0;
+    uint32_t depth = 0;
+    do {
+        if (limit - position < 2 || number == most)
+            return 0;
+        uint8_t tag = data[position], kind = kinds[tag];
+        size_t length = data[position + 1];
+        position += 2;
+        if (length >= 0x80) {
+            size_t count = length & 0x7f;
+            if (count == 0 || count > 4 || count > limit - position)
+                return 0;
+            for (length = 0; count > 0; count--)
+                length = length << 8 | data[position++];
+        }
+        if (length > limit - position)
+            return 0;
+        number++;
+        if (kind == DESCEND && length > 0) {
+            if (depth == max_depth)
+                return 0;
+            limits[depth++] = limit;
+            limit = position + length;
+            continue;
+        }
+        if (kind == REFUSE || (kind > DESCEND && check_primitive(data + position, length, kind, tag)))
+            return 0;
+        position += length;
+        while (depth > 0 && position == limit)
+            limit = limits[--depth];
+    } while (depth > 0);
+    return size - position > max_trailing ? 0 : number;
 }
 
 struct container {
@@ -77,6 +110,11 @@ int64_t pyscep_index(const uint8_t *data, size_t size, uint32_t *rows, size_t ro
         return PYSCEP_FAIL(PYSCEP_EMPTY, 0);
     if (size > UINT32_MAX - 2 || max_depth > PYSCEP_MAX_DEPTH)
         return PYSCEP_FAIL(PYSCEP_TOO_DEEP, 0);
+    if (!rows && leaf_depth > max_depth) {
+        number = count_plain(data, size, row_count, max_depth, max_trailing);
+        if (number > 0)
+            return (int64_t)number;
+    }
     do {
         start = position;
         if (limit - start < 2) {
@@ -100,7 +138,7 @@ int64_t pyscep_index(const uint8_t *data, size_t size, uint32_t *rows, size_t ro
             limit = stack[depth].limit;
             indefinite = stack[depth].indefinite;
         } else {
-            enum kind kind = kind_of(tag);
+            uint8_t kind = kinds[tag];
             if (kind == REFUSE) {
                 fault = (tag & 0x1f) == 0x1f ? PYSCEP_LONG_TAG
                         : tag                ? PYSCEP_BAD_TAG

@@ -38,6 +38,16 @@ static void note(uint32_t *slots, size_t slot, const struct value *value)
     slots[3 * slot + 2] = (uint32_t)value->end;
 }
 
+/* Whether a value holds at most `most` others, all of definite length. */
+static int holds_few(const uint8_t *data, const struct value *container, uint8_t most)
+{
+    struct value value = {0, 0, container->content};
+    while (value.end < container->end)
+        if (most-- == 0 || !read_value(data, container->end, value.end, &value))
+            return 0;
+    return 1;
+}
+
 /* One Attribute with a single value: its OID and the value. */
 static int read_attribute(const uint8_t *data, size_t limit, size_t start, struct value *oid,
                           struct value *single, size_t *next)
@@ -121,6 +131,15 @@ int pyscep_match(const uint8_t *data, size_t size, const uint8_t *program, size_
             position = value.end;
             program += 3;
             break;
+        case PYSCEP_OP_TAKE_FEW:
+            if (position >= limit || data[position] != program[1] ||
+                !read_value(data, limit, position, &value) ||
+                !holds_few(data, &value, program[3]))
+                return 0;
+            note(slots, program[2], &value);
+            position = value.end;
+            program += 4;
+            break;
         case PYSCEP_OP_TAKE_ANY:
             if (!read_value(data, limit, position, &value))
                 return 0;
@@ -149,4 +168,15 @@ int pyscep_match(const uint8_t *data, size_t size, const uint8_t *program, size_
         }
     }
     return position == size;
+}
+
+int64_t pyscep_read(const uint8_t *data, size_t size, size_t max_nodes, uint32_t max_depth,
+                    size_t max_trailing, const uint8_t *program, size_t program_size,
+                    uint32_t *slots, size_t slot_count)
+{
+    int64_t count =
+        pyscep_index(data, size, NULL, max_nodes, max_depth + 1, max_depth, max_trailing);
+    if (count < 0)
+        return count;
+    return pyscep_match(data, size, program, program_size, slots, slot_count);
 }

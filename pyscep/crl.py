@@ -73,7 +73,7 @@ def find_revocation(crl: bytes, serial_number: int) -> Revocation | None:
     Raises:
         DecodeError: it is no CRL, or an entry is malformed.
     """
-    places = _HEAD.match(crl, checked=True)
+    places = _HEAD.match(crl)
     if places is None or crl[places[0][0]] not in (der.UTC_TIME, der.GENERALIZED_TIME):
         raise DecodeError("not a CRL in DER")
     _, start, end = places[1]

@@ -8,7 +8,6 @@ protocol needs straight from the DER, so that such a peer still enrolls.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Final
 
 from cryptography import x509
@@ -28,6 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from pyscep.codec import der
 from pyscep.codec.shapes import ShapeBuilder
 from pyscep.errors import DecodeError
+from pyscep.lazy import lazy
 
 _SUBJECT_KEY_IDENTIFIER = der.oid("2.5.29.14")
 
@@ -96,12 +96,18 @@ class RawCertificate:
         """A certificate that stands inside a message whose bounds have been checked."""
         self = cls.__new__(cls)
         data = node.raw
-        places = _USUAL.match(data, checked=True)
-        if places is None:
+        at = _USUAL.find(data)
+        if at is None:
             self._init(node)
         else:
-            serial, issuer, subject, spki = (data[start:end] for start, _, end in places)
-            self._set(data, serial, issuer, subject, spki)
+            self._set(
+                data,
+                data[at[0] : at[2]],
+                data[at[3] : at[5]],
+                data[at[6] : at[8]],
+                data[at[9] : at[11]],
+                at[2] - at[1],
+            )
         return self
 
     @classmethod
@@ -112,16 +118,26 @@ class RawCertificate:
         tbs = _tbs_fields(node)
         if len(tbs) < 6:
             raise DecodeError("TBSCertificate is too short", offset=node.start)
+        serial = tbs[0].expect(der.INTEGER, "serialNumber")
         self._set(
             node.raw,
-            tbs[0].expect(der.INTEGER, "serialNumber").raw,
+            serial.raw,
             tbs[2].expect(der.SEQUENCE, "issuer").raw,
             tbs[4].expect(der.SEQUENCE, "subject").raw,
             tbs[5].expect(der.SEQUENCE, "subjectPublicKeyInfo").raw,
+            serial.end - serial.content,
         )
 
-    def _set(self, data: bytes, serial: bytes, issuer: bytes, subject: bytes, spki: bytes) -> None:
-        if len(der.content_of(serial)) > MAX_SERIAL_BYTES:
+    def _set(
+        self,
+        data: bytes,
+        serial: bytes,
+        issuer: bytes,
+        subject: bytes,
+        spki: bytes,
+        serial_size: int,
+    ) -> None:
+        if serial_size > MAX_SERIAL_BYTES:
             raise DecodeError("serialNumber of a certificate is too long")
         self.der = data
         self.serial_der = serial
@@ -133,11 +149,11 @@ class RawCertificate:
         self.spki = spki
         """The SubjectPublicKeyInfo, encoded."""
 
-    @cached_property
+    @lazy
     def serial_number(self) -> int:
         return int.from_bytes(der.content_of(self.serial_der), "big", signed=True)
 
-    @cached_property
+    @lazy
     def issuer_and_serial_der(self) -> bytes:
         """The IssuerAndSerialNumber by which messages name this certificate."""
         return der.sequence(self.issuer, self.serial_der)
@@ -151,7 +167,7 @@ class RawCertificate:
         """Subject and issuer are the same name; says nothing about who signed."""
         return self.subject == self.issuer
 
-    @cached_property
+    @lazy
     def subject_key_identifier(self) -> bytes | None:
         """The subjectKeyIdentifier extension's value, if there is one."""
         tbs = _tbs_fields(der.read(self.der))
@@ -165,7 +181,7 @@ class RawCertificate:
                 return der.read(value).octets("subjectKeyIdentifier")
         return None
 
-    @cached_property
+    @lazy
     def public_key(self) -> PublicKeyTypes:
         """The key, loaded once.
 
@@ -177,7 +193,7 @@ class RawCertificate:
         except X509_FAULTS as error:
             raise DecodeError(f"public key of a certificate: {error}") from error
 
-    @cached_property
+    @lazy
     def certificate(self) -> x509.Certificate:
         """The whole certificate in cryptography's form.
 
@@ -189,7 +205,7 @@ class RawCertificate:
         except X509_FAULTS as error:
             raise DecodeError(f"certificate: {error}") from error
 
-    @cached_property
+    @lazy
     def sha256(self) -> bytes:
         """Fingerprint over the DER, 32 bytes."""
         digest = hashes.Hash(hashes.SHA256())
@@ -239,7 +255,7 @@ class Identity:
                 "the certificate was issued for"
             )
 
-    @cached_property
+    @lazy
     def raw(self) -> RawCertificate:
         """The parts of the certificate that go into messages."""
         return RawCertificate.from_certificate(self.certificate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property
 from typing import Any, Final
 
 from cryptography import x509
@@ -14,9 +13,10 @@ from pyscep.cms import signatures
 from pyscep.cms.algorithms import DIGESTS, AlgorithmPolicy
 from pyscep.cms.keys import check_public_key
 from pyscep.codec import der
-from pyscep.codec.shapes import Place, ShapeBuilder
+from pyscep.codec.shapes import ShapeBuilder
 from pyscep.errors import DecodeError
 from pyscep.identity import X509_FAULTS, public_key_der
+from pyscep.lazy import lazy
 
 CHALLENGE_PASSWORD: Final = der.oid("1.2.840.113549.1.9.7")
 EXTENSION_REQUEST: Final = der.oid("1.2.840.113549.1.9.14")
@@ -52,26 +52,24 @@ class CertificateRequest:
     """
 
     def __init__(self, data: bytes) -> None:
-        der.check(data)
-        places = _USUAL.match(data, checked=True)
-        if places is None:
-            places = _any_form(data)
-        info, subject, spki, attributes, algorithm, signature = places
+        at = _USUAL.read(data, 0)
+        if at is None:
+            at = _any_form(data)
         self.der = data
-        self._signed = data[info[0] : info[2]]
-        self._algorithm = der.Node.at(data, *algorithm)
-        self._signature = data[signature[1] : signature[2]]
-        self.subject = data[subject[0] : subject[2]]
+        self._signed = data[at[0] : at[2]]
+        self.subject = data[at[3] : at[5]]
         """The subject Name, DER."""
-        self.spki = data[spki[0] : spki[2]]
+        self.spki = data[at[6] : at[8]]
         """The SubjectPublicKeyInfo, DER."""
+        self._algorithm = der.Node(data, at[12], at[13], at[14])
+        self._signature = data[at[16] : at[17]]
         self.challenge_password: str | None = None
         """A secret: not in the repr, and not for logs."""
         self.challenge_tag: str | None = None
         """The ASN.1 type that the challengePassword came in, such as ``UTF8String``."""
-        self._attributes = attributes
-        if attributes[2]:
-            self._read_attributes(der.Node.at(data, *attributes))
+        self._attributes = der.Node(data, at[9], at[10], at[11]) if at[11] else None
+        if self._attributes is not None:
+            self._read_attributes(self._attributes)
         # The tolerant index must not make a CSR valid that a strict reader refuses.
         try:
             self.certificate_request = x509.load_der_x509_csr(self.der)
@@ -81,8 +79,9 @@ class CertificateRequest:
     def _read_attributes(self, attributes: der.Node) -> None:
         usual = der.usual_attributes(attributes)
         if usual is not None:
-            if CHALLENGE_PASSWORD in usual:
-                self._read_challenge(usual[CHALLENGE_PASSWORD])
+            challenge = usual.get(CHALLENGE_PASSWORD)
+            if challenge is not None:
+                self._read_challenge(challenge)
             return
         for attribute in attributes.children():
             oid, values = attribute.fields(der.SEQUENCE, 2, "Attribute")[:2]
@@ -94,12 +93,12 @@ class CertificateRequest:
             self._read_challenge(members[0])
 
     def _read_challenge(self, value: der.Node) -> None:
-        if len(value.value) > MAX_CHALLENGE_BYTES:
+        if value.end - value.content > MAX_CHALLENGE_BYTES:
             raise DecodeError("challengePassword is too long", offset=value.start)
         self.challenge_password = value.text("challengePassword")
         self.challenge_tag = der.STRING_NAMES[value.tag]
 
-    @cached_property
+    @lazy
     def public_key(self) -> PublicKeyTypes:
         """The key to certify, loaded once.
 
@@ -111,7 +110,7 @@ class CertificateRequest:
         except X509_FAULTS as error:
             raise DecodeError(f"public key of the CSR: {error}") from error
 
-    @cached_property
+    @lazy
     def extensions(self) -> x509.Extensions:
         """The extensions that are asked for.
 
@@ -123,17 +122,17 @@ class CertificateRequest:
         except X509_FAULTS as error:
             raise DecodeError(f"extensions of the CSR: {error}") from error
 
-    @cached_property
+    @lazy
     def name_value_pairs(self) -> tuple[tuple[str, str], ...]:
         """What Windows adds as enrollment name-value pairs, such as its ValidityPeriod.
 
         Raises:
             DecodeError: malformed.
         """
-        if not self._attributes[2]:
+        if self._attributes is None:
             return ()
         pairs = []
-        for attribute in der.Node.at(self.der, *self._attributes).children():
+        for attribute in self._attributes.children():
             oid, values = attribute.fields(der.SEQUENCE, 2, "Attribute")[:2]
             if oid.raw == NAME_VALUE_PAIR:
                 for pair in values.fields(der.SET, 1, "name-value pairs"):
@@ -193,18 +192,18 @@ class CertificateRequest:
         return f"<CertificateRequest of {len(self.der)} bytes>"
 
 
-def _any_form(data: bytes) -> Sequence[Place]:
-    """Where the parts of an unusual CSR are, or what is wrong with it."""
+def _any_form(data: bytes) -> Sequence[int]:
+    """As ``_USUAL``: where the parts of an unusual CSR are, or what is wrong with it."""
     parts = der.read(data).fields(der.SEQUENCE, 3, "CertificationRequest")
     info = parts[0].fields(der.SEQUENCE, 3, "CertificationRequestInfo")
     attributes = next((part for part in info[3:] if part.tag == 0xA0), None)
     return (
-        parts[0].place,
-        info[1].expect(der.SEQUENCE, "subject").place,
-        info[2].expect(der.SEQUENCE, "subjectPKInfo").place,
-        (0, 0, 0) if attributes is None else attributes.place,
-        parts[1].expect(der.SEQUENCE, "signatureAlgorithm").place,
-        parts[2].expect(der.BIT_STRING, "signature").place,
+        *parts[0].place,
+        *info[1].expect(der.SEQUENCE, "subject").place,
+        *info[2].expect(der.SEQUENCE, "subjectPKInfo").place,
+        *((0, 0, 0) if attributes is None else attributes.place),
+        *parts[1].expect(der.SEQUENCE, "signatureAlgorithm").place,
+        *parts[2].expect(der.BIT_STRING, "signature").place,
     )
 
 

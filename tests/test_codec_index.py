@@ -359,8 +359,8 @@ def test_every_tag_is_accepted_or_refused_as_the_reference_says() -> None:
     "30030500", "30010500"])
 def test_a_shape_never_looks_behind_the_end(data: str) -> None:
     shape = ShapeBuilder().open(0x30).take(0x05, "null").close().build()
-    assert codec.match(bytes.fromhex("30020500"), shape.program, 1) == (2, 4, 4)
-    assert codec.match(bytes.fromhex(data), shape.program, 1) is None
+    assert shape.match(bytes.fromhex("30020500")) == [(2, 4, 4)]
+    assert shape.match(bytes.fromhex(data)) is None
 
 
 @pytest.mark.parametrize("depth", [16, 17])
@@ -370,7 +370,7 @@ def test_a_shape_has_sixteen_values_open_at_most(depth: int) -> None:
         data, shape = asn1.seq(data), shape.open(0x30)
     for _ in range(depth):
         shape.close()
-    assert (codec.match(data, shape.build().program, 0) is not None) == (depth == 16)
+    assert (shape.build().match(data) is not None) == (depth == 16)
 
 
 # --- any bytes -------------------------------------------------------------------------

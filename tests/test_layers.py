@@ -24,6 +24,7 @@ MAX_LINES: Final = 400
 # A unit of several modules lists them with spaces.
 FLOORS: Final = (
     ("0a", "enums"),
+    ("0a", "lazy"),
     ("0b", "errors"),
     ("1a", "codec"),
     ("1b", "identity"),

@@ -120,8 +120,20 @@ class Twins:
         for shape in SHAPES:
             slots = len(shape.names)
             found = _pure_shapes.match(data, shape.program, slots)
-            same(found, self.native.match(data, shape.program, slots), "match", data, slots)
+            same(found, self.match(data, shape.program, slots), "match", data, slots)
+            for max_trailing in (0, 8):
+                read, native = (outcome(twin.reader(shape.program, slots, max_depth=MAX_DEPTH,
+                                                    max_nodes=MAX_NODES), data, max_trailing)
+                                for twin in (_pure_shapes, self.native))
+                if isinstance(native, self.native.ffi.CData):
+                    native = tuple(native)
+                same(read, native, "reader", data, slots, max_trailing)
             self.counts["matched" if found else "not matched"] += 1
+
+    def match(self, data: bytes, program: bytes, slots: int) -> tuple[int, ...] | None:
+        """What the native back end says."""
+        found = self.native.matcher(program, slots)(data)
+        return None if found is None else tuple(found)
 
     def attributes(self, data: bytes, table: Sequence[int]) -> None:
         """At every set that the index lists, and its neighbors."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -25,7 +25,7 @@ from pyscep.cms.algorithms import (
 )
 from pyscep.cms.signed_data import ID_DATA, find_certificate
 from pyscep.codec import der
-from pyscep.codec.shapes import Place, ShapeBuilder
+from pyscep.codec.shapes import ShapeBuilder
 from pyscep.errors import AlgorithmError, DecodeError, DecryptionError
 from pyscep.identity import Identity, RawCertificate
 
@@ -37,20 +37,37 @@ TokenBytes = Callable[[int], bytes]
 """A cryptographic random source: so many bytes, such as secrets.token_bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Recipient:
     """One KeyTransRecipientInfo as received."""
 
-    version: int
-    rid: der.Node
-    key_encryption_algorithm: der.Node
-    encrypted_key: bytes
+    __slots__ = ("encrypted_key", "key_encryption_algorithm", "rid", "version")
+
+    def __init__(
+        self, version: int, rid: der.Node, key_encryption_algorithm: der.Node, encrypted_key: bytes
+    ) -> None:
+        self.version = version
+        self.rid = rid
+        self.key_encryption_algorithm = key_encryption_algorithm
+        self.encrypted_key = encrypted_key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EnvelopedData:
-    """An EnvelopedData as received."""
+    """An EnvelopedData as received.
 
+    Of an envelope of the usual form only the offsets are known at first; its parts are made when
+    the first of them is asked for.
+    """
+
+    __slots__ = (
+        "_data",
+        "_places",
+        "content_algorithm",
+        "content_type",
+        "encrypted_node",
+        "recipient_count",
+        "recipients",
+        "version",
+    )
     version: int
     recipients: tuple[Recipient, ...]
     """Those by key transport; other kinds are passed over (RFC 5652 section 6.2)."""
@@ -59,8 +76,22 @@ class EnvelopedData:
     content_algorithm: der.Node
     encrypted_node: der.Node
 
+    def __init__(self, data: bytes, places: Sequence[int] | None) -> None:
+        self._data = data
+        self._places = places
+        """Start, content and end of each slot of ``_USUAL``; None in any other form."""
+
+    def __getattr__(self, name: str) -> Any:  # a part that has not been made yet
+        if self._places is None or name not in EnvelopedData.__slots__:
+            raise AttributeError(name)
+        _make_parts(self, self._data, self._places)
+        return getattr(self, name)
+
     @property
     def encrypted_content(self) -> bytes:
+        places = self._places
+        if places is not None:
+            return self._data[places[22] : places[23]]
         return self.encrypted_node.octets("encryptedContent", tag=0x80)
 
 
@@ -109,30 +140,25 @@ def read_enveloped_data(data: bytes) -> EnvelopedData:
     Raises:
         DecodeError: it is not one.
     """
-    places = _USUAL.match(data)
-    if places is not None:
-        return _usual_enveloped_data(data, places)
-    return read_any_enveloped_data(data)
+    places = _USUAL.read(data, 0)
+    return read_any_enveloped_data(data) if places is None else EnvelopedData(data, places)
 
 
-def _usual_enveloped_data(data: bytes, places: Sequence[Place]) -> EnvelopedData:
-    """The fields that ``_USUAL`` found: one recipient, and DER."""
-    version, recipient_version, rid, key_algorithm, key, content_type, algorithm, content = places
-    at = der.Node.at
+def _make_parts(envelope: EnvelopedData, data: bytes, at: Sequence[int]) -> None:
+    """Cut out what ``_USUAL`` found: one recipient, and DER."""
+    node = der.Node
     recipient = Recipient(
-        version=der.small_integer(data, recipient_version),
-        rid=at(data, *rid),
-        key_encryption_algorithm=at(data, *key_algorithm),
-        encrypted_key=data[key[1] : key[2]],
+        version=der.small_integer(data, at[4], at[5]),
+        rid=node(data, at[6], at[7], at[8]),
+        key_encryption_algorithm=node(data, at[9], at[10], at[11]),
+        encrypted_key=data[at[13] : at[14]],
     )
-    return EnvelopedData(
-        version=der.small_integer(data, version),
-        recipients=(recipient,),
-        recipient_count=1,
-        content_type=data[content_type[0] : content_type[2]],
-        content_algorithm=at(data, *algorithm),
-        encrypted_node=at(data, *content),
-    )
+    envelope.version = der.small_integer(data, at[1], at[2])
+    envelope.recipients = (recipient,)
+    envelope.recipient_count = 1
+    envelope.content_type = data[at[15] : at[17]]
+    envelope.content_algorithm = node(data, at[18], at[19], at[20])
+    envelope.encrypted_node = node(data, at[21], at[22], at[23])
 
 
 def read_any_enveloped_data(data: bytes) -> EnvelopedData:
@@ -151,14 +177,14 @@ def read_any_enveloped_data(data: bytes) -> EnvelopedData:
     if len(infos) > MAX_RECIPIENTS:
         raise DecodeError("too many recipients", offset=rest[0].start)
     content = rest[1].fields(der.SEQUENCE, 3, "encryptedContentInfo")
-    return EnvelopedData(
-        version=fields[0].integer("EnvelopedData.version"),
-        recipients=tuple(_recipient(info) for info in infos if info.tag == der.SEQUENCE),
-        recipient_count=len(infos),
-        content_type=content[0].expect(der.OID, "contentType").raw,
-        content_algorithm=content[1],
-        encrypted_node=content[2],
-    )
+    envelope = EnvelopedData(data, None)
+    envelope.version = fields[0].integer("EnvelopedData.version")
+    envelope.recipients = tuple(_recipient(info) for info in infos if info.tag == der.SEQUENCE)
+    envelope.recipient_count = len(infos)
+    envelope.content_type = content[0].expect(der.OID, "contentType").raw
+    envelope.content_algorithm = content[1]
+    envelope.encrypted_node = content[2]
+    return envelope
 
 
 def _recipient(node: der.Node) -> Recipient:

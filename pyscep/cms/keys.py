@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Final
+from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from pyscep.errors import AlgorithmError
 
+_BASES: Final = (
+    (rsa.RSAPublicKey, "rsa"),
+    (ec.EllipticCurvePublicKey, "ec"),
+    (ed25519.Ed25519PublicKey, "ed25519"),
+)
 _CURVES: Final = frozenset({"secp256r1", "secp384r1", "secp521r1"})
 _MIN_EXPONENT: Final = 65537
 _MAX_EXPONENT: Final = 1 << 32
@@ -23,9 +27,29 @@ _SMALL_PRIMES: Final = math.prod(
     n for n in range(3, 752, 2) if all(n % d for d in range(3, math.isqrt(n) + 1, 2))
 )
 _SIEVES: Final = (64, 63, 65, 11, 17, 19)
+_ALL_SIEVES: Final = math.prod(_SIEVES)
 
 
-def check_public_key(key: PublicKeyTypes, *, min_rsa_bits: int, max_rsa_bits: int) -> None:
+class _Kinds(dict[type, str]):
+    """The kind of public key that a class is for: rsa, ec or ed25519; empty for any other.
+
+    Keys are told apart by abstract classes, whose instance checks are slow. A program has few
+    classes of keys: each is looked at once.
+    """
+
+    def __missing__(self, key_class: type) -> str:
+        for base, kind in _BASES:
+            if issubclass(key_class, base):
+                self[key_class] = kind
+                return kind
+        return ""
+
+
+KINDS: Final = _Kinds()
+"""By the class of a key: ``KINDS[type(key)]``."""
+
+
+def check_public_key(key: Any, *, min_rsa_bits: int, max_rsa_bits: int) -> None:
     """Refuse a key that is too weak, too dear to work with, or of an unknown kind.
 
     Args:
@@ -34,23 +58,25 @@ def check_public_key(key: PublicKeyTypes, *, min_rsa_bits: int, max_rsa_bits: in
     Raises:
         AlgorithmError: says which rule the key breaks.
     """
-    if isinstance(key, rsa.RSAPublicKey):
+    kind = KINDS[type(key)]
+    if kind == "rsa":
         bits = key.key_size
         if not min_rsa_bits <= bits <= max_rsa_bits:
             raise AlgorithmError(
                 f"an RSA key of {bits} bits; {min_rsa_bits} to {max_rsa_bits} are accepted"
             )
         numbers = key.public_numbers()
-        if not _MIN_EXPONENT <= numbers.e < _MAX_EXPONENT or not numbers.e & 1:
+        modulus, exponent = numbers.n, numbers.e
+        if not _MIN_EXPONENT <= exponent < _MAX_EXPONENT or not exponent & 1:
             raise AlgorithmError("an RSA key with a public exponent out of bounds")
-        if not numbers.n & 1 or math.gcd(numbers.n, _SMALL_PRIMES) != 1:
+        if not modulus & 1 or math.gcd(modulus, _SMALL_PRIMES) != 1:
             raise AlgorithmError("an RSA modulus with a small factor")
-        if _has_close_factors(numbers.n):
+        if _has_close_factors(modulus):
             raise AlgorithmError("an RSA modulus whose factors are close to each other")
-    elif isinstance(key, ec.EllipticCurvePublicKey):
+    elif kind == "ec":
         if key.curve.name not in _CURVES:
             raise AlgorithmError(f"the curve {key.curve.name} is not accepted")
-    elif not isinstance(key, ed25519.Ed25519PublicKey):
+    elif not kind:
         raise AlgorithmError(f"keys of the kind {type(key).__name__} are not accepted")
 
 
@@ -65,8 +91,10 @@ def _has_close_factors(modulus: int) -> bool:
         return True
     root += 1
     rounds = (1 << _FERMAT_ROUNDS) - 1
+    # Once by the product of all of them: dividing what is long is what takes time.
+    low_root, low_modulus = root % _ALL_SIEVES, modulus % _ALL_SIEVES
     for sieve in _SIEVES:
-        rounds &= _possible_rounds(root % sieve, modulus % sieve, sieve)
+        rounds &= _possible_rounds(low_root % sieve, low_modulus % sieve, sieve)
     while rounds:
         k = rounds.bit_length() - 1
         rest = (root + k) ** 2 - modulus

@@ -17,6 +17,7 @@ from pyscep.cms.algorithms import (
     digest_from,
     split_identifier,
 )
+from pyscep.cms.keys import KINDS
 from pyscep.codec import der
 from pyscep.errors import AlgorithmError, DecodeError, SignatureError
 
@@ -122,7 +123,7 @@ def _pss_from(parameters: der.Node | None) -> SignatureAlgorithm:
 
 
 def verify(
-    key: PublicKeyTypes,
+    key: Any,
     algorithm: SignatureAlgorithm,
     digest: Digest,
     signature: bytes,
@@ -139,15 +140,16 @@ def verify(
     """
     if algorithm.digest is not None and algorithm.digest != digest.name:
         raise AlgorithmError(f"{algorithm.name} with the digest {digest.name}")
+    kind = KINDS[type(key)]
     try:
-        if isinstance(key, rsa.RSAPublicKey) and algorithm.kind == "rsa":
+        if kind == algorithm.kind == "rsa":
             key.verify(signature, data, _PKCS1, digest.algorithm)
-        elif isinstance(key, rsa.RSAPublicKey) and algorithm.kind == "pss":
+        elif kind == "rsa" and algorithm.kind == "pss":
             pss = padding.PSS(padding.MGF1(digest.algorithm), algorithm.salt_length)
             key.verify(signature, data, pss, digest.algorithm)
-        elif isinstance(key, ec.EllipticCurvePublicKey) and algorithm.kind == "ec":
+        elif kind == algorithm.kind == "ec":
             key.verify(signature, data, ec.ECDSA(digest.algorithm))
-        elif isinstance(key, ed25519.Ed25519PublicKey) and algorithm.kind == "ed25519":
+        elif kind == algorithm.kind == "ed25519":
             if digest.name != "sha512":
                 # RFC 8419 section 3.1
                 raise AlgorithmError(f"Ed25519 with the digest {digest.name}")

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Final
+from typing import Any, Final
 
 from pyscep.codec import der
-from pyscep.codec.shapes import Place, ShapeBuilder
+from pyscep.codec.shapes import ShapeBuilder
 from pyscep.errors import DecodeError
 
 ID_DATA: Final = der.oid("1.2.840.113549.1.7.1")
@@ -26,37 +23,84 @@ MAX_TRAILING: Final = 8
 """Bytes behind a message that are overlooked: some HTTP stacks add a line break or a zero."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class SignerInfo:
     """One SignerInfo as received, not verified."""
 
-    version: int
-    sid: der.Node
-    digest_algorithm: der.Node
-    signed_attributes: der.Node | None
-    signature_algorithm: der.Node
-    signature: bytes
+    __slots__ = (
+        "_attributes",
+        "digest_algorithm",
+        "sid",
+        "signature",
+        "signature_algorithm",
+        "signed_attributes",
+        "version",
+    )
 
-    @cached_property
+    def __init__(
+        self,
+        version: int,
+        sid: der.Node,
+        digest_algorithm: der.Node,
+        signed_attributes: der.Node | None,
+        signature_algorithm: der.Node,
+        signature: bytes,
+    ) -> None:
+        self.version = version
+        self.sid = sid
+        self.digest_algorithm = digest_algorithm
+        self.signed_attributes = signed_attributes
+        self.signature_algorithm = signature_algorithm
+        self.signature = signature
+        self._attributes: Mapping[bytes, der.Node] | None = None
+
+    @property
     def attributes(self) -> Mapping[bytes, der.Node]:
         """The single value of each signed attribute, by encoded OID; not verified.
 
         Raises:
             DecodeError: an attribute appears twice, or has no value or several.
         """
-        return {} if self.signed_attributes is None else attributes_of(self.signed_attributes)
+        attributes = self._attributes
+        if attributes is None:
+            node = self.signed_attributes
+            attributes = self._attributes = {} if node is None else attributes_of(node)
+        return attributes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SignedData:
-    """A SignedData as received, not verified."""
+    """A SignedData as received, not verified.
 
+    Of a message of the usual form only the offsets are known at first; its parts are made when
+    the first of them is asked for.
+    """
+
+    __slots__ = (
+        "_data",
+        "_places",
+        "certificates",
+        "content_node",
+        "content_type",
+        "crls",
+        "signers",
+        "version",
+    )
     version: int
     content_type: bytes
     content_node: der.Node | None
     certificates: tuple[der.Node, ...]
     crls: tuple[der.Node, ...]
     signers: tuple[SignerInfo, ...]
+
+    def __init__(self, data: bytes, places: Sequence[int] | None) -> None:
+        self._data = data
+        self._places = places
+        """Start, content and end of each slot of ``_USUAL``; None in any other form."""
+
+    def __getattr__(self, name: str) -> Any:  # a part that has not been made yet
+        if self._places is None or name not in SignedData.__slots__:
+            raise AttributeError(name)
+        _make_parts(self, self._data, self._places)
+        return getattr(self, name)
 
     @property
     def content(self) -> bytes | None:
@@ -65,6 +109,10 @@ class SignedData:
         The digest of a content that is not an OCTET STRING is over its value octets too
         (RFC 5652 section 5.4).
         """
+        places = self._places
+        if places is not None:
+            end = places[8]
+            return self._data[places[7] : end] if end else None
         node = self.content_node
         if node is None:
             return None
@@ -95,7 +143,7 @@ _USUAL: Final = (
     .take(der.OID, "content type")
     .optional(0xA0, lambda shape: shape.open(0xA0).take(der.OCTET_STRING, "content").close())
     .close()
-    .take_optional(0xA0, "certificates")
+    .optional(0xA0, lambda shape: shape.take_few(0xA0, "certificates", MAX_CERTIFICATES))
     .open(der.SET)
     .open(der.SEQUENCE)
     .take(der.INTEGER, "signer version")
@@ -119,47 +167,29 @@ def read_signed_data(data: bytes) -> SignedData:
     Raises:
         DecodeError: it is not one.
     """
-    with suppress(DecodeError):  # the general reader says what is wrong
-        places = _USUAL.match(data)
-        usual = None if places is None else _usual_signed_data(data, places)
-        if usual is not None:
-            return usual
-    return read_any_signed_data(data)
+    places = _USUAL.read(data, MAX_TRAILING)
+    return read_any_signed_data(data) if places is None else SignedData(data, places)
 
 
-def _usual_signed_data(data: bytes, places: Sequence[Place]) -> SignedData | None:
-    """The fields that ``_USUAL`` found; None where they need the general reader."""
-    (
-        version,
-        content_type,
-        content,
-        bag,
-        signer_version,
-        sid,
-        digest_algorithm,
-        attributes,
-        signature_algorithm,
-        signature,
-    ) = places
-    certificates = der.split(data, bag[1], bag[2])
-    if certificates is None or len(certificates) > MAX_CERTIFICATES:
-        return None
-    at = der.Node.at
-    signer = SignerInfo(
-        version=der.small_integer(data, signer_version),
-        sid=at(data, *sid),
-        digest_algorithm=at(data, *digest_algorithm),
-        signed_attributes=at(data, *attributes),
-        signature_algorithm=at(data, *signature_algorithm),
-        signature=data[signature[1] : signature[2]],
-    )
-    return SignedData(
-        version=der.small_integer(data, version),
-        content_type=data[content_type[0] : content_type[2]],
-        content_node=at(data, *content) if content[2] else None,
-        certificates=tuple(certificates),
-        crls=(),
-        signers=(signer,),
+def _make_parts(message: SignedData, data: bytes, at: Sequence[int]) -> None:
+    """Cut out what ``_USUAL`` found."""
+    node = der.Node
+    certificates = der.split(data, at[10], at[11])
+    assert certificates is not None  # noqa: S101 - for the type checker: take_few has looked
+    message.version = der.small_integer(data, at[1], at[2])
+    message.content_type = data[at[3] : at[5]]
+    message.content_node = node(data, at[6], at[7], at[8]) if at[8] else None
+    message.certificates = tuple(certificates)
+    message.crls = ()
+    message.signers = (
+        SignerInfo(
+            version=der.small_integer(data, at[13], at[14]),
+            sid=node(data, at[15], at[16], at[17]),
+            digest_algorithm=node(data, at[18], at[19], at[20]),
+            signed_attributes=node(data, at[21], at[22], at[23]),
+            signature_algorithm=node(data, at[24], at[25], at[26]),
+            signature=data[at[28] : at[29]],
+        ),
     )
 
 
@@ -191,16 +221,16 @@ def signed_data_from(node: der.Node) -> SignedData:
         raise DecodeError("SignedData without signerInfos", offset=node.start)
     if len(certificates) > MAX_CERTIFICATES:
         raise DecodeError("too many certificates", offset=node.start)
-    return SignedData(
-        version=version,
-        content_type=encapsulated[0].expect(der.OID, "eContentType").raw,
-        content_node=content,
-        certificates=certificates,
-        crls=crls,
-        signers=tuple(
-            _signer_info(child) for child in rest[0].fields(der.SET, 0, "signerInfos")[:16]
-        ),
+    message = SignedData(node.data, None)
+    message.version = version
+    message.content_type = encapsulated[0].expect(der.OID, "eContentType").raw
+    message.content_node = content
+    message.certificates = certificates
+    message.crls = crls
+    message.signers = tuple(
+        _signer_info(child) for child in rest[0].fields(der.SET, 0, "signerInfos")[:16]
     )
+    return message
 
 
 def _signer_info(node: der.Node) -> SignerInfo:

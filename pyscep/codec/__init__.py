@@ -46,8 +46,9 @@ decode_message = _pure.decode_message
 encode_message = _pure.encode_message
 find_serial = _pure_shapes.find_serial
 index = _pure.index
-match = _pure_shapes.match
+matcher = _pure_shapes.matcher
 percent_decode = _pure.percent_decode
+reader = _pure_shapes.reader
 
 if _native is not None:
     attributes = _native.attributes
@@ -56,7 +57,8 @@ if _native is not None:
     encode_message = _native.encode_message
     find_serial = _native.find_serial
     index = _native.index
-    match = _native.match
+    matcher = _native.matcher
+    reader = _native.reader
 
 __all__ = [
     "BACKEND",
@@ -69,6 +71,7 @@ __all__ = [
     "encode_message",
     "find_serial",
     "index",
-    "match",
+    "matcher",
     "percent_decode",
+    "reader",
 ]

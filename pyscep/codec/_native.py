@@ -7,8 +7,8 @@ belong to the call, so threads share nothing.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from pyscep.codec._kernels import ffi, lib
 from pyscep.codec._pure import percent_decode
@@ -23,8 +23,9 @@ __all__ = [
     "encode_message",
     "find_serial",
     "index",
-    "match",
+    "matcher",
     "percent_decode",
+    "reader",
 ]
 
 _KERNELS: Final = {"scalar": 0, "avx2": 1, "avx512": 2}
@@ -102,17 +103,48 @@ def check(data: bytes, *, max_depth: int, max_nodes: int) -> None:
         raise _failed(result)
 
 
-def match(data: bytes, program: bytes, slots: int) -> tuple[int, ...] | None:
-    """As ``_pure_shapes.match``."""
-    found = _new("uint32_t[]", 3 * slots)
-    if not lib.pyscep_match(data, len(data), program, len(program), found, slots):
+def matcher(program: bytes, slots: int) -> Callable[[bytes], Sequence[int] | None]:
+    """As ``_pure_shapes.matcher``; the offsets stay where C wrote them until one is asked for."""
+    match, new, kind, size = lib.pyscep_match, _new, _offsets(3 * slots), len(program)
+
+    def match_shape(data: bytes) -> Sequence[int] | None:
+        found: Sequence[int] = new(kind)
+        return found if match(data, len(data), program, size, found, slots) else None
+
+    return match_shape
+
+
+def reader(
+    program: bytes, slots: int, *, max_depth: int, max_nodes: int
+) -> Callable[[bytes, int], Sequence[int] | None]:
+    """As ``_pure_shapes.reader``; the offsets stay where C wrote them until one is asked for."""
+    read, new, kind, size = lib.pyscep_read, _new, _offsets(3 * slots), len(program)
+
+    def read_shape(data: bytes, max_trailing: int) -> Sequence[int] | None:
+        found: Sequence[int] = new(kind)
+        result = read(
+            data, len(data), max_nodes, max_depth, max_trailing, program, size, found, slots
+        )
+        if result > 0:
+            return found
+        if result:
+            raise _failed(result)
         return None
-    return tuple(ffi.unpack(found, 3 * slots))
+
+    return read_shape
+
+
+def _offsets(count: int) -> Any:
+    """The C type of so many offsets: cffi reads its text once."""
+    return ffi.typeof(f"uint32_t[{count}]")
+
+
+_ATTRIBUTES: Final = _offsets(5 * MAX_ATTRIBUTES)
 
 
 def attributes(data: bytes, start: int, end: int) -> tuple[int, ...] | None:
     """As ``_pure_shapes.attributes``."""
-    places = _new("uint32_t[]", 5 * MAX_ATTRIBUTES)
+    places = _new(_ATTRIBUTES)
     count = lib.pyscep_attributes(data, start, end, places, MAX_ATTRIBUTES)
     return None if count < 0 else tuple(ffi.unpack(places, 5 * count))
 

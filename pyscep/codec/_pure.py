@@ -311,53 +311,62 @@ def _check_primitive(data: bytes, kind: int, tag: int, start: int, content: int,
         raise fail(Fault.BAD_PRIMITIVE, start)
 
 
-def check(data: bytes, *, max_depth: int, max_nodes: int) -> None:
+def check(data: bytes, *, max_depth: int, max_nodes: int, max_trailing: int = 0) -> None:
     """Check the bounds of one BER encoding as ``index`` does, without its table.
 
-    Usual messages have only definite lengths, so this loop knows only those; it is a third
-    faster than ``index``, which decides about everything else.
+    Usual messages have only definite lengths, so this loop knows only those; ``index`` decides
+    about everything else, and says what is wrong.
 
     Raises:
         DecodeError: as ``index``.
     """
-    kinds = _KINDS
-    position, limit = 0, len(data)
-    left = max_nodes
+    kinds, size = _KINDS, len(data)
+    position, limit = 0, size
     limits: list[int] = []
-    while position + 2 <= limit and left:
-        tag = data[position]
-        length = data[position + 1]
-        content = position + 2
-        if length >= 0x80:
-            if length > 0x84 or length == 0x80:
-                break
-            content += length & 0x7F
-            length = int.from_bytes(data[position + 2 : content], "big")
-        end = content + length
-        if end > limit:
-            break
-        kind = kinds[tag]
-        left -= 1
-        if kind == _DESCEND:
-            if length:
-                if len(limits) == max_depth:
+    push, pop = limits.append, limits.pop
+    try:
+        for _ in range(max_nodes):
+            start = position
+            kind = kinds[data[start]]
+            length = data[start + 1]
+            position += 2
+            if length >= 0x80:
+                if length > 0x84 or length == 0x80:
                     break
-                limits.append(limit)
-                position, limit = content, end
-                continue
-        elif kind != _LEAF and (
-            not 0 < length <= MAX_ARC_BYTES
-            or (kind != _INTEGER and data[end - 1] & 0x80)
-            or kind not in (_INTEGER, _OID)
-        ):
-            if not kind:
+                content = position + (length & 0x7F)
+                length = int.from_bytes(data[position:content], "big")
+                position = content
+            end = position + length
+            if end > limit:  # so does a header that is cut off
                 break
-            _check_primitive(data, kind, tag, position, content, end)
-        position = end
-        while position == limit:
+            if kind == _DESCEND:
+                if length:
+                    if len(limits) == max_depth:
+                        break
+                    push(limit)
+                    limit = end
+                    continue
+            elif kind == _OID:
+                # Nearly all are short and sound; the call is for the others.
+                if not 0 < length <= MAX_ARC_BYTES or data[end - 1] & 0x80:
+                    _check_primitive(data, kind, 0x06, start, position, end)
+            elif kind != _LEAF:
+                if not kind:
+                    break
+                _check_primitive(data, kind, data[start], start, position, end)
+            position = end
+            while position == limit and limits:
+                limit = pop()
             if not limits:
+                if size - position > max_trailing:
+                    break
                 return
-            limit = limits.pop()
-        if not limits:
-            break
-    index(data, leaf_depth=max_depth + 1, max_depth=max_depth, max_nodes=max_nodes, max_trailing=0)
+    except IndexError:  # it ends inside a tag or length
+        pass
+    index(
+        data,
+        leaf_depth=max_depth + 1,
+        max_depth=max_depth,
+        max_nodes=max_nodes,
+        max_trailing=max_trailing,
+    )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from pyscep.codec._pure import check
 from pyscep.codec._reasons import Fault, fail
 
-_OPEN, _CLOSE, _LEAVE, _TAKE, _TAKE_ANY, _PASS, _SAME, _IF, _TAKE_OPEN = range(1, 10)
-_TAGGED: Final = frozenset({_OPEN, _TAKE, _TAKE_OPEN})
+_OPEN, _CLOSE, _LEAVE, _TAKE, _TAKE_ANY, _PASS, _SAME, _IF, _TAKE_OPEN, _TAKE_FEW = range(1, 11)
+_TAGGED: Final = frozenset({_OPEN, _TAKE, _TAKE_OPEN, _TAKE_FEW})
 MAX_ATTRIBUTES: Final = 64
 MAX_OPEN: Final = 16
 """How many values a shape can have open at once."""
@@ -63,6 +65,12 @@ def match(data: bytes, program: bytes, slots: int) -> tuple[int, ...] | None:
                 slot = 3 * program[at + 2]
                 found[slot : slot + 3] = position, content, end
                 at += 3
+            elif op == _TAKE_FEW:
+                if not _holds_few(data, content, end, program[at + 3]):
+                    return None
+                slot = 3 * program[at + 2]
+                found[slot : slot + 3] = position, content, end
+                at += 4
             elif op == _TAKE_ANY:
                 slot = 3 * program[at + 1]
                 found[slot : slot + 3] = position, content, end
@@ -77,6 +85,41 @@ def match(data: bytes, program: bytes, slots: int) -> tuple[int, ...] | None:
             else:
                 position = end
     return tuple(found) if position == len(data) else None
+
+
+def matcher(program: bytes, slots: int) -> Callable[[bytes], Sequence[int] | None]:
+    """``match`` for one shape."""
+
+    def match_shape(data: bytes) -> Sequence[int] | None:
+        return match(data, program, slots)
+
+    return match_shape
+
+
+def _holds_few(data: bytes, start: int, end: int, most: int) -> bool:
+    """Whether at most so many values, all of definite length, stand between two offsets."""
+    while start < end:
+        value = _value(data, end, start, None)
+        if not most or value is None:
+            return False
+        most -= 1
+        start = value[2]
+    return True
+
+
+def reader(
+    program: bytes, slots: int, *, max_depth: int, max_nodes: int
+) -> Callable[[bytes, int], Sequence[int] | None]:
+    """A function that checks one encoding as ``index`` does, then matches it.
+
+    It takes the encoding and ``max_trailing``, and returns or raises what the two would.
+    """
+
+    def read_shape(data: bytes, max_trailing: int) -> Sequence[int] | None:
+        check(data, max_depth=max_depth, max_nodes=max_nodes, max_trailing=max_trailing)
+        return match(data, program, slots)
+
+    return read_shape
 
 
 def attributes(data: bytes, start: int, end: int) -> tuple[int, ...] | None:

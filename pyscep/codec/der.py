@@ -148,7 +148,7 @@ def read(
         max_nodes=max_nodes,
         max_trailing=max_trailing,
     )
-    return Node(data, table, 0)
+    return _Indexed(data, table, 0)
 
 
 def check(data: bytes) -> None:
@@ -161,45 +161,26 @@ def check(data: bytes) -> None:
 
 
 class Node:
-    """One value of an indexed encoding."""
+    """One value of an encoding that has passed the index.
 
-    __slots__ = ("content", "data", "end", "next", "number", "start", "table", "tag")
+    Args:
+        data: the encoding.
+        start, content, end: where the value, its content octets and what follows them start.
+    """
 
-    def __init__(self, data: bytes, table: Sequence[int], number: int) -> None:
+    __slots__ = ("content", "data", "end", "start", "tag")
+
+    def __init__(self, data: bytes, start: int, content: int, end: int) -> None:
         self.data = data
-        self.table = table
-        self.number = number
-        """Its place in the index."""
-        row = number * 4
-        self.start, self.content, self.end, self.next = table[row : row + 4]
-        self.tag = data[self.start]
-        """The identifier octet."""
-
-    @classmethod
-    def at(cls, data: bytes, start: int, content: int, end: int) -> Node:
-        """A value of definite length whose place is known; indexed when it is looked into."""
-        self = cls.__new__(cls)
-        self.data = data
-        self.table = ()
-        self.number = 0
         self.start = start
         self.content = content
         self.end = end
-        self.next = 0
         self.tag = data[start]
-        return self
+        """The identifier octet."""
 
     def children(self) -> list[Node]:
         """The values inside this one."""
-        if not self.next:
-            return read(self.raw).children()
-        data, table, number, stop = self.data, self.table, self.number + 1, self.next
-        nodes = []
-        while number < stop:
-            node = Node(data, table, number)
-            nodes.append(node)
-            number = node.next
-        return nodes
+        return read(self.raw).children()
 
     @property
     def is_indefinite(self) -> bool:
@@ -305,6 +286,29 @@ class Node:
             raise DecodeError(f"{what} is not a date", offset=self.start) from error
 
 
+class _Indexed(Node):
+    """A value whose index is at hand."""
+
+    __slots__ = ("next", "number", "table")
+
+    def __init__(self, data: bytes, table: Sequence[int], number: int) -> None:
+        row = number * 4
+        start, content, end, self.next = table[row : row + 4]
+        super().__init__(data, start, content, end)
+        self.table = table
+        self.number = number
+        """Its place in the index."""
+
+    def children(self) -> list[Node]:
+        number, stop = self.number + 1, self.next
+        nodes: list[Node] = []
+        while number < stop:
+            node = _Indexed(self.data, self.table, number)
+            nodes.append(node)
+            number = node.next
+        return nodes
+
+
 def split(data: bytes, start: int, end: int, *, most: int | None = None) -> list[Node] | None:
     """The definite-length values between two offsets, or the first ``most`` of them.
 
@@ -324,14 +328,14 @@ def split(data: bytes, start: int, end: int, *, most: int | None = None) -> list
             content += count
         if content + length > end:
             return None
-        nodes.append(Node.at(data, start, content, content + length))
+        nodes.append(Node(data, start, content, content + length))
         start = content + length
     return nodes
 
 
-def small_integer(data: bytes, place: tuple[int, int, int]) -> int:
-    """The value of the INTEGER at start, content and end."""
-    return int.from_bytes(data[place[1] : place[2]], "big", signed=True)
+def small_integer(data: bytes, content: int, end: int) -> int:
+    """The value of the INTEGER with its content octets between two offsets."""
+    return int.from_bytes(data[content:end], "big", signed=True)
 
 
 def usual_attributes(node: Node) -> dict[bytes, Node] | None:
@@ -340,9 +344,10 @@ def usual_attributes(node: Node) -> dict[bytes, Node] | None:
     places = attributes(data, node.content, node.end)
     if places is None:
         return None
+    numbers = iter(places)
     found = {
-        data[places[at] : places[at + 1]]: Node.at(data, *places[at + 2 : at + 5])
-        for at in range(0, len(places), 5)
+        data[start:end]: Node(data, *place)
+        for start, end, *place in zip(*[numbers] * 5, strict=True)
     }
     return found if 5 * len(found) == len(places) else None
 

@@ -9,37 +9,41 @@ where things are; what they mean is the affair of the modules that define them.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from pyscep.codec import MAX_DEPTH, MAX_NODES, check, match
+from pyscep.codec import MAX_DEPTH, MAX_NODES, matcher, reader
 
 # The numbers are those of enum pyscep_op in csrc/codec.h.
-_OPEN, _CLOSE, _LEAVE, _TAKE, _TAKE_ANY, _PASS, _SAME, _IF, _TAKE_OPEN = range(1, 10)
+_OPEN, _CLOSE, _LEAVE, _TAKE, _TAKE_ANY, _PASS, _SAME, _IF, _TAKE_OPEN, _TAKE_FEW = range(1, 11)
 
 Place = tuple[int, int, int]
 """Start, content and end of a value; three zeros where it is absent."""
 
 
-@dataclass(frozen=True, slots=True)
 class Shape:
-    """A compiled shape; ``match`` gives the place of each slot in the order of ``names``."""
+    """A compiled shape, to be matched in two ways.
 
-    program: bytes
-    names: tuple[str, ...]
+    Both give start, content and end of each slot, one after the other in the order of ``names``,
+    three zeros where it is absent; None if the data has another shape.
 
-    def match(self, data: bytes, *, checked: bool = False) -> Sequence[Place] | None:
-        """Where the slots are, or None if ``data`` has another shape.
+    Args:
+        program: the instructions.
+        names: of the slots.
+    """
 
-        Args:
-            data: one whole encoding.
-            checked: it is part of one that has passed the index already.
+    __slots__ = ("find", "names", "program", "read")
 
-        Raises:
-            DecodeError: it is out of the bounds of the index.
-        """
-        if not checked:
-            check(data, max_depth=MAX_DEPTH, max_nodes=MAX_NODES)
-        places = match(data, self.program, len(self.names))
+    def __init__(self, program: bytes, names: tuple[str, ...]) -> None:
+        self.program = program
+        self.names = names
+        self.read = reader(program, len(names), max_depth=MAX_DEPTH, max_nodes=MAX_NODES)
+        """``read(data, max_trailing)``: of one encoding, whose bounds are checked first. Raises
+        DecodeError if it is out of them."""
+        self.find = matcher(program, len(names))
+        """``find(data)``: of an encoding that has passed the index, or part of one."""
+
+    def match(self, data: bytes) -> Sequence[Place] | None:
+        """``find``, with the three numbers of each slot together."""
+        places = self.find(data)
         return None if places is None else list(zip(*[iter(places)] * 3, strict=True))
 
 
@@ -83,6 +87,10 @@ class ShapeBuilder:
     def take_open(self, tag: int, name: str) -> ShapeBuilder:
         """A value with that tag is wanted, and entered."""
         return self._add(_TAKE_OPEN, tag, self._slot(name))
+
+    def take_few(self, tag: int, name: str, most: int) -> ShapeBuilder:
+        """A value with that tag is wanted; it holds at most so many of definite length."""
+        return self._add(_TAKE_FEW, tag, self._slot(name), most)
 
     def optional(self, tag: int, inside: Callable[[ShapeBuilder], ShapeBuilder]) -> ShapeBuilder:
         """What ``inside`` adds, if a value with that tag comes next."""
