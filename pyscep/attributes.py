@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from pyscep.cms.signed_data import attribute
 from pyscep.codec import der
+from pyscep.codec.templates import attribute_of
 from pyscep.enums import FailInfo, MessageType, PkiStatus
 from pyscep.errors import DecodeError
 from pyscep.messages import Failure
@@ -29,13 +29,20 @@ MAX_FAIL_INFO_TEXT: Final = 1024
 _NUMBER: Final = re.compile(rb"0|[1-9][0-9]{0,4}", re.ASCII)
 
 
-def common_attributes(message_type: MessageType, transaction: Transaction) -> list[bytes]:
-    identifier = der.text_as_received(transaction.transaction_id_tag, transaction.transaction_id)
-    return [_MESSAGE_TYPE_ATTRIBUTES[message_type], attribute(TRANSACTION_ID, identifier)]
+def common_attributes(
+    message_type: MessageType, transaction: Transaction, sender_nonce: bytes
+) -> list[bytes]:
+    """What every message has."""
+    text = transaction.transaction_id.encode(der.STRING_CODECS[transaction.transaction_id_tag])
+    return [
+        _MESSAGE_TYPE_ATTRIBUTES[message_type],
+        attribute_of(TRANSACTION_ID, transaction.transaction_id_tag, text),
+        attribute_of(SENDER_NONCE, der.OCTET_STRING, sender_nonce),
+    ]
 
 
 def number_attribute(oid: bytes, number: int) -> bytes:
-    return attribute(oid, der.string(der.PRINTABLE_STRING, str(int(number))))
+    return attribute_of(oid, der.PRINTABLE_STRING, b"%d" % number)
 
 
 _MESSAGE_TYPE_ATTRIBUTES: Final = {

@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
-from pyscep.cms import signatures
+from pyscep.cms import signatures, signing
 from pyscep.cms.algorithms import DIGESTS, AlgorithmPolicy
 from pyscep.cms.keys import check_public_key
 from pyscep.codec import der
@@ -246,7 +246,7 @@ def create(
         subject = x509.Name.from_rfc4514_string(subject)
     if digest not in DIGESTS:
         raise ValueError(f"unknown digest {digest!r}")
-    hash_algorithm = DIGESTS[digest]
+    scheme = signing.scheme_for(key, DIGESTS[digest], combined=True)
     wanted = list(extensions)
     names = list(sans)
     if names:
@@ -269,8 +269,8 @@ def create(
     return CertificateRequest(
         der.sequence(
             info,
-            signatures.identifier_for(key, hash_algorithm, combined=True),
-            der.bit_string(signatures.sign(key, hash_algorithm, info)),
+            scheme.identifier,
+            der.bit_string(scheme.sign(key, info)),
         )
     )
 

@@ -5,10 +5,10 @@ Only this module knows that order. What it hands out is verified, or is named ``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import assert_never
+from typing import Final, assert_never
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -17,7 +17,6 @@ from pyscep.attributes import (
     FAIL_INFO_TEXT,
     PKI_STATUS,
     RECIPIENT_NONCE,
-    SENDER_NONCE,
     STATUS_ATTRIBUTES,
     common_attributes,
     failure_of,
@@ -29,10 +28,11 @@ from pyscep.attributes import (
 )
 from pyscep.cms import enveloped_data, signed_data
 from pyscep.cms.algorithms import DIGESTS, AlgorithmPolicy, Algorithms, cipher_from
-from pyscep.cms.certs_only import CertsOnly, build_certs_only, read_certs_only
+from pyscep.cms.certs_only import CertsOnly, around_crl, build_certs_only, read_certs_only
 from pyscep.cms.enveloped_data import TokenBytes
-from pyscep.cms.signed_data import SignedData, VerifiedMessage, attribute
+from pyscep.cms.signed_data import SignedData, VerifiedMessage
 from pyscep.codec import der
+from pyscep.codec.templates import attribute_of
 from pyscep.enums import FailInfo, MessageType, PkiStatus
 from pyscep.errors import (
     AlgorithmError,
@@ -60,6 +60,10 @@ from pyscep.transaction import (
     Transaction,
     same_transaction,
 )
+
+IN_PLACE_BYTES: Final = 64 * 1024
+"""A CRL from this size on, in bytes, is encrypted where it will stand in the reply."""
+_DER: Final = Encoding.DER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,10 +218,9 @@ def encode_request(
     """
     data = _message_data(message)
     envelope = enveloped_data.encrypt(data, recipient, algorithms, token_bytes=token_bytes)
-    attributes = common_attributes(message.message_type, transaction)
-    attributes.append(attribute(SENDER_NONCE, der.octet_string(transaction.sender_nonce)))
+    attributes = common_attributes(message.message_type, transaction, transaction.sender_nonce)
     if signing_time is not None:
-        attributes.append(attribute(signed_data.SIGNING_TIME, der.time(signing_time)))
+        attributes.append(der.attribute(signed_data.SIGNING_TIME, der.time(signing_time)))
     return signed_data.sign(
         envelope,
         attributes,
@@ -264,29 +267,52 @@ def encode_cert_rep(
     Raises:
         AlgorithmError: the recipient's key can't encrypt.
     """
-    attributes = common_attributes(MessageType.CERT_REP, transaction)
+    attributes = _cert_rep_attributes(outcome, transaction, token_bytes(NONCE_BYTES))
+    digest = DIGESTS[algorithms.digest]
     content: bytes | None = b"" if empty_content else None
-    status = PkiStatus.PENDING
     match outcome:
         case Success(certificates=certificates, crls=crls):
-            status = PkiStatus.SUCCESS
             if recipient is None:
                 raise ValueError("a SUCCESS needs the certificate that signed the request")
-            data = build_certs_only((one.public_bytes(Encoding.DER) for one in certificates), crls)
+            if len(crls) == 1 and not certificates and len(crls[0]) >= IN_PLACE_BYTES:
+                write = _crl_writer(crls[0], recipient, algorithms, token_bytes)
+                return signed_data.sign_in_place(*write, attributes, signer, digest)
+            data = build_certs_only([one.public_bytes(_DER) for one in certificates], crls)
             content = enveloped_data.encrypt(data, recipient, algorithms, token_bytes=token_bytes)
+    return signed_data.sign(content, attributes, signer, digest)
+
+
+def _cert_rep_attributes(
+    outcome: Outcome, transaction: Transaction, sender_nonce: bytes
+) -> list[bytes]:
+    attributes = common_attributes(MessageType.CERT_REP, transaction, sender_nonce)
+    attributes += (attribute_of(RECIPIENT_NONCE, der.OCTET_STRING, transaction.sender_nonce),)
+    match outcome:
+        case Success():
+            attributes += (STATUS_ATTRIBUTES[PkiStatus.SUCCESS],)
+        case Pending():
+            attributes += (STATUS_ATTRIBUTES[PkiStatus.PENDING],)
         case Failure(fail_info=fail_info, text=text):
-            status = PkiStatus.FAILURE
             code = FailInfo.BAD_REQUEST if fail_info is None else fail_info
-            attributes.append(number_attribute(FAIL_INFO, code))
+            attributes += (
+                STATUS_ATTRIBUTES[PkiStatus.FAILURE],
+                number_attribute(FAIL_INFO, code),
+            )
             if text:
-                value = der.string(der.UTF8_STRING, text)
-                attributes.append(attribute(FAIL_INFO_TEXT, value))
-    attributes += (
-        STATUS_ATTRIBUTES[status],
-        attribute(SENDER_NONCE, der.octet_string(token_bytes(NONCE_BYTES))),
-        attribute(RECIPIENT_NONCE, der.octet_string(transaction.sender_nonce)),
-    )
-    return signed_data.sign(content, attributes, signer, DIGESTS[algorithms.digest])
+                attributes += (attribute_of(FAIL_INFO_TEXT, der.UTF8_STRING, text.encode()),)
+        case _:
+            assert_never(outcome)
+    return attributes
+
+
+def _crl_writer(
+    crl: bytes, recipient: RawCertificate, algorithms: Algorithms, token_bytes: TokenBytes
+) -> tuple[int, Callable[[memoryview], None]]:
+    """The size of an envelope with one CRL, and what writes it where it will stand."""
+    before, after = around_crl(len(crl))
+    size = len(before) + len(crl) + len(after)
+    sealer = enveloped_data.Sealer(size, recipient, algorithms, token_bytes)
+    return sealer.size, lambda target: sealer.seal_into(target, before, crl, after)
 
 
 # --- CertRep, client side -------------------------------------------------------------

@@ -321,7 +321,7 @@ class Server:
     ) -> HttpResponse:
         if not certificates:
             return text_response(404, "There is no next CA certificate.\n")
-        content = build_certs_only(one.public_bytes(Encoding.DER) for one in certificates)
+        content = build_certs_only([one.public_bytes(Encoding.DER) for one in certificates])
         digest = DIGESTS["sha256"]
         return scep_response(MEDIA_NEXT_CA_CERT, signed_data.sign(content, (), signer, digest))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding
 
-from pyscep.cms import signatures
+from pyscep.cms import signatures, signing
 from pyscep.cms.algorithms import DIGESTS
 from pyscep.codec import der
 from pyscep.errors import AlgorithmError, DecodeError, ProtocolError, SignatureError
@@ -138,8 +138,8 @@ def verify(
 @pytest.mark.parametrize("combined", [False, True])
 def test_rsa(digest: str, combined: bool) -> None:
     made = DIGESTS[digest]
-    signature = signatures.sign(RSA, made, DATA)
-    identifier = signatures.identifier_for(RSA, made, combined=combined)
+    scheme = signing.scheme_for(RSA, made, combined=combined)
+    signature, identifier = scheme.sign(RSA, DATA), scheme.identifier
     assert identifier == (
         keys.signature_algorithm(RSA, digest) if combined
         else asn1.algorithm(keys.RSA_ENCRYPTION, asn1.null()))
@@ -152,8 +152,8 @@ def test_rsa(digest: str, combined: bool) -> None:
 @pytest.mark.parametrize("digest", ["sha1", "sha256", "sha384", "sha512"])
 def test_ecdsa(digest: str) -> None:
     made = DIGESTS[digest]
-    signature = signatures.sign(EC, made, DATA)
-    identifier = signatures.identifier_for(EC, made, combined=False)
+    scheme = signing.scheme_for(EC, made, combined=False)
+    signature, identifier = scheme.sign(EC, DATA), scheme.identifier
     assert identifier == keys.signature_algorithm(EC, digest)
     EC.public_key().verify(signature, DATA, ec.ECDSA(made.algorithm))
     verify(EC, identifier, digest, signature)
@@ -163,10 +163,9 @@ def test_ecdsa(digest: str) -> None:
 
 
 def test_ed25519() -> None:
-    assert signatures.digest_for(ED, DIGESTS["sha256"]) is DIGESTS["sha512"]
-    assert signatures.digest_for(RSA, DIGESTS["sha256"]) is DIGESTS["sha256"]
-    signature = signatures.sign(ED, DIGESTS["sha512"], DATA)
-    identifier = signatures.identifier_for(ED, DIGESTS["sha512"], combined=True)
+    scheme = signing.scheme_for(ED, DIGESTS["sha256"], combined=True)
+    assert scheme.digest is DIGESTS["sha512"]
+    signature, identifier = scheme.sign(ED, DATA), scheme.identifier
     assert identifier == keys.signature_algorithm(ED)
     verify(ED, identifier, "sha512", signature)
     with pytest.raises(SignatureError):
@@ -202,8 +201,8 @@ def test_what_is_no_rsa_signature(wrong: bytes) -> None:
 @pytest.mark.parametrize(("key", "signer"), [
     (RSA, EC), (RSA, ED), (EC, RSA), (EC, ED), (ED, RSA), (ED, EC)])
 def test_an_algorithm_of_another_kind_of_key(key: Any, signer: Any) -> None:
-    identifier = signatures.identifier_for(signer, DIGESTS["sha512"], combined=True)
-    signature = signatures.sign(signer, DIGESTS["sha512"], DATA)
+    scheme = signing.scheme_for(signer, DIGESTS["sha512"], combined=True)
+    signature, identifier = scheme.sign(signer, DATA), scheme.identifier
     with pytest.raises(AlgorithmError, match="does not fit the key"):
         verify(key, identifier, "sha512", signature)
 
@@ -214,7 +213,7 @@ def test_pss_needs_an_rsa_key() -> None:
 
 
 def test_another_digest_than_the_identifier_names() -> None:
-    signature = signatures.sign(RSA, DIGESTS["sha256"], DATA)
+    signature = RSA.sign(DATA, padding.PKCS1v15(), DIGESTS["sha256"].algorithm)
     with pytest.raises(AlgorithmError, match="sha256WithRSA with the digest sha1"):
         verify(RSA, keys.signature_algorithm(RSA), "sha1", signature)
 
@@ -232,9 +231,15 @@ def test_what_the_key_cannot_check_is_an_algorithm_error() -> None:
 
 def test_keys_that_cannot_sign() -> None:
     with pytest.raises(TypeError, match="str can't sign"):
-        signatures.sign("key", DIGESTS["sha256"], DATA)
-    with pytest.raises(TypeError, match="str can't sign"):
-        signatures.identifier_for("key", DIGESTS["sha256"], combined=True)
+        signing.scheme_for("key", DIGESTS["sha256"], combined=True)
+
+
+@pytest.mark.parametrize("kind", ["rsa", "ec", "ed"])
+def test_no_signature_is_longer_than_the_longest(kind: str) -> None:
+    key = {"rsa": RSA, "ec": EC, "ed": ED}[kind]
+    scheme = signing.scheme_for(key, DIGESTS["sha256"], combined=False)
+    sizes = {len(scheme.sign(key, bytes((n,)))) for n in range(40)}
+    assert max(sizes) <= signing.longest_signature(key.public_key()) <= max(sizes) + 4
 
 
 # --- SIGNED structures -----------------------------------------------------------------

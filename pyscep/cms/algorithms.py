@@ -120,20 +120,20 @@ class Digest:
     size: int
     """Length of a digest, in bytes."""
     algorithm: hashes.HashAlgorithm
-    new: Callable[[bytes], hashlib._Hash]
+    new: Callable[[bytes | memoryview], hashlib._Hash]
     identifier: bytes
     """The AlgorithmIdentifier that is emitted (RFC 5754 section 2)."""
 
-    def of(self, data: bytes) -> bytes:
+    def of(self, data: bytes | memoryview) -> bytes:
         """The digest of ``data``."""
         return self.new(data).digest()
 
 
-def _md5(data: bytes) -> hashlib._Hash:
+def _md5(data: bytes | memoryview) -> hashlib._Hash:
     return hashlib.md5(data, usedforsecurity=False)
 
 
-def _sha1(data: bytes) -> hashlib._Hash:
+def _sha1(data: bytes | memoryview) -> hashlib._Hash:
     return hashlib.sha1(data, usedforsecurity=False)
 
 
@@ -141,7 +141,7 @@ def _digest(
     name: str,
     dotted: str,
     algorithm: hashes.HashAlgorithm,
-    new: Callable[[bytes], hashlib._Hash],
+    new: Callable[[bytes | memoryview], hashlib._Hash],
     parameters: bytes,
 ) -> Digest:
     oid = der.oid(dotted)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from pyscep.cms.signed_data import ID_DATA, ID_SIGNED_DATA, MAX_CERTIFICATES, MAX_TRAILING
 from pyscep.codec import der
+from pyscep.codec.templates import Part, Template
 from pyscep.errors import DecodeError
 
 # ContentInfo 0, [0] 1, SignedData 2, certificates and crls 3, and each of them 4: not entered,
@@ -24,16 +25,29 @@ class CertsOnly:
     crls: tuple[bytes, ...] = field(default=(), repr=False)
 
 
-def build_certs_only(certificates: Iterable[bytes] = (), crls: Iterable[bytes] = ()) -> bytes:
+def _template(*optional: Part) -> Template:
+    content = (der.SEQUENCE, _HEAD, *optional, der.set_of())
+    return Template((der.SEQUENCE, ID_SIGNED_DATA, (0xA0, content)))
+
+
+_CERTIFICATES: Final = _template((0xA0, "certificates"))
+_CRLS: Final = _template((0xA1, "crls"))
+_BOTH: Final = _template((0xA0, "certificates"), (0xA1, "crls"))
+_NEITHER: Final = _template()
+
+
+def build_certs_only(certificates: Sequence[bytes] = (), crls: Sequence[bytes] = ()) -> bytes:
     """A certificates-only ContentInfo in DER; both SETs are sorted, and left out if empty."""
     bag = b"".join(sorted(certificates))
+    if not crls:
+        return _CERTIFICATES.fill(bag) if bag else _NEITHER.fill()
     lists = b"".join(sorted(crls))
-    body = _HEAD
-    if bag:
-        body += der.context(0, bag)
-    if lists:
-        body += der.context(1, lists)
-    return der.sequence(ID_SIGNED_DATA, der.context(0, der.tlv(der.SEQUENCE, body + der.set_of())))
+    return _BOTH.fill(bag, lists) if bag else _CRLS.fill(lists)
+
+
+def around_crl(size: int) -> tuple[bytes, bytes]:
+    """What ``build_certs_only`` writes before and behind a single CRL of so many bytes."""
+    return _CRLS.around("crls", size)
 
 
 def read_certs_only(data: bytes) -> CertsOnly:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
 
 from pyscep.cms.algorithms import (
     CIPHERS,
@@ -26,12 +28,15 @@ from pyscep.cms.algorithms import (
 from pyscep.cms.signed_data import ID_DATA, find_certificate
 from pyscep.codec import der
 from pyscep.codec.shapes import ShapeBuilder
+from pyscep.codec.templates import Template
 from pyscep.errors import AlgorithmError, DecodeError, DecryptionError
 from pyscep.identity import Identity, RawCertificate
 
 ID_ENVELOPED_DATA: Final = der.oid("1.2.840.113549.1.7.3")
 ID_ENCRYPTED_DATA: Final = der.oid("1.2.840.113549.1.7.6")
 MAX_RECIPIENTS: Final = 16
+SPARE_BYTES: Final = 16
+"""Room that a cipher asks for behind what it writes: one block."""
 
 TokenBytes = Callable[[int], bytes]
 """A cryptographic random source: so many bytes, such as secrets.token_bytes."""
@@ -271,6 +276,120 @@ def _unpad(padded: bytes, block_size: int) -> tuple[bytes, bool]:
     return (padded[:-count] if sound else padded), sound
 
 
+_VERSION_0: Final = der.integer(0)
+_TEMPLATE: Final = Template(
+    (
+        der.SEQUENCE,
+        ID_ENVELOPED_DATA,
+        (
+            0xA0,
+            (
+                der.SEQUENCE,
+                _VERSION_0,
+                (
+                    der.SET,
+                    (
+                        der.SEQUENCE,
+                        _VERSION_0,
+                        "rid",
+                        "keyEncryptionAlgorithm",
+                        (der.OCTET_STRING, "encryptedKey"),
+                    ),
+                ),
+                (
+                    der.SEQUENCE,
+                    ID_DATA,
+                    (der.SEQUENCE, "contentEncryption", (der.OCTET_STRING, "iv")),
+                    (0x80, "encryptedContent"),
+                ),
+            ),
+        ),
+    )
+)
+
+
+class Sealer:
+    """Encrypts one content of known size to one recipient.
+
+    Args:
+        size: of the content, in bytes.
+
+    Raises:
+        AlgorithmError: the recipient's key can't encrypt.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        recipient: RawCertificate,
+        algorithms: Algorithms,
+        token_bytes: TokenBytes,
+    ) -> None:
+        key: Any = recipient.public_key
+        kind: Any = type(key)
+        if not _can_encrypt(kind):
+            raise AlgorithmError("the recipient's key can't encrypt: an RSA key is needed")
+        cipher = CIPHERS[algorithms.cipher]
+        algorithm, padding = _key_encryption(
+            algorithms.key_transport, algorithms.oaep_digest, algorithms.oaep_mgf_digest
+        )
+        block = cipher.block_size
+        random = token_bytes(cipher.key_size + block)
+        content_key, iv = random[:-block], random[-block:]
+        self._encryptor = cipher.encryptor(content_key, iv)
+        missing = block - size % block
+        self._padding = b"%c" % missing * missing
+        self._values = (
+            recipient.issuer_and_serial_der,
+            algorithm,
+            key.encrypt(content_key, padding),
+            cipher.oid,
+            iv,
+        )
+        self._size = size + missing
+
+    def seal(self, content: bytes) -> bytes:
+        """The ContentInfo around the encrypted content."""
+        encryptor = self._encryptor
+        encrypted = encryptor.update(content + self._padding) + encryptor.finalize()
+        return _TEMPLATE.fill(*self._values, encrypted)
+
+    @cached_property
+    def head(self) -> bytes:
+        """The ContentInfo up to the encrypted content, which is the last in it."""
+        return _TEMPLATE.around("encryptedContent", self._size, *self._values)[0]
+
+    @property
+    def size(self) -> int:
+        """Of the whole ContentInfo, in bytes."""
+        return len(self.head) + self._size
+
+    def seal_into(self, target: memoryview, *content: bytes) -> None:
+        """As ``seal``, where it will stand.
+
+        Args:
+            target: ``size`` octets, and SPARE_BYTES more that are written to meanwhile.
+            content: in pieces.
+        """
+        at = len(self.head)
+        target[:at] = self.head
+        for piece in (*content, self._padding):
+            at += self._encryptor.update_into(piece, target[at:])
+        self._encryptor.finalize()
+
+
+@lru_cache(maxsize=64)
+def _can_encrypt(kind: type) -> bool:
+    return issubclass(kind, rsa.RSAPublicKey)
+
+
+@lru_cache(maxsize=64)
+def _key_encryption(name: str, digest: str, mgf_digest: str) -> tuple[bytes, AsymmetricPadding]:
+    """The AlgorithmIdentifier of a key transport, and what the key takes for it."""
+    transport = KeyTransport(name, digest, mgf_digest)
+    return transport.identifier(), transport.padding()
+
+
 def encrypt(
     content: bytes,
     recipient: RawCertificate,
@@ -283,39 +402,4 @@ def encrypt(
     Raises:
         AlgorithmError: the recipient's key can't encrypt.
     """
-    key = recipient.public_key
-    if not isinstance(key, rsa.RSAPublicKey):
-        raise AlgorithmError("the recipient's key can't encrypt: an RSA key is needed")
-    cipher = CIPHERS[algorithms.cipher]
-    transport = KeyTransport(
-        algorithms.key_transport, algorithms.oaep_digest, algorithms.oaep_mgf_digest
-    )
-    content_key = token_bytes(cipher.key_size)
-    iv = token_bytes(cipher.block_size)
-    missing = cipher.block_size - len(content) % cipher.block_size
-    encryptor = cipher.encryptor(content_key, iv)
-    ciphertext = encryptor.update(content + bytes((missing,)) * missing) + encryptor.finalize()
-    recipient_info = der.sequence(
-        _VERSION_0,
-        recipient.issuer_and_serial_der,
-        transport.identifier(),
-        der.octet_string(key.encrypt(content_key, transport.padding())),
-    )
-    return der.sequence(
-        ID_ENVELOPED_DATA,
-        der.context(
-            0,
-            der.sequence(
-                _VERSION_0,
-                der.tlv(der.SET, recipient_info),
-                der.sequence(
-                    ID_DATA,
-                    der.sequence(cipher.oid, der.octet_string(iv)),
-                    der.context(0, ciphertext, constructed=False),
-                ),
-            ),
-        ),
-    )
-
-
-_VERSION_0: Final = der.integer(0)
+    return Sealer(len(content), recipient, algorithms, token_bytes).seal(content)

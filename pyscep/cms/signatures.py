@@ -1,4 +1,4 @@
-"""Signature algorithms: their identifiers, and signing and verifying with them."""
+"""Signature algorithms: their identifiers, and verifying with them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from pyscep.cms.algorithms import (
@@ -24,7 +24,7 @@ from pyscep.errors import AlgorithmError, DecodeError, SignatureError
 _PKCS1: Final = padding.PKCS1v15()
 _RSASSA_PSS: Final = der.oid("1.2.840.113549.1.1.10")
 _EC_PUBLIC_KEY: Final = der.oid("1.2.840.10045.2.1")
-_ED25519: Final = der.oid("1.3.101.112")
+ED25519: Final = der.oid("1.3.101.112")
 _MGF1: Final = der.oid("1.2.840.113549.1.1.8")
 
 # Combined identifiers: OID -> (name, kind of key, digest).
@@ -44,10 +44,10 @@ _COMBINED: Final = {
         ("1.2.840.10045.4.3.4", "ecdsaWithSHA512", "ec", "sha512"),
     )
 }
-_RSA_OIDS: Final = {
+RSA_OIDS: Final = {
     digest: oid for oid, (_, kind, digest) in reversed(_COMBINED.items()) if kind == "rsa"
 }
-_EC_OIDS: Final = {digest: oid for oid, (_, kind, digest) in _COMBINED.items() if kind == "ec"}
+EC_OIDS: Final = {digest: oid for oid, (_, kind, digest) in _COMBINED.items() if kind == "ec"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def signature_algorithm_from(identifier: der.Node) -> SignatureAlgorithm:
         return SignatureAlgorithm(*combined)
     if oid == _RSASSA_PSS:
         return _pss_from(parameters)
-    if oid == _ED25519:
+    if oid == ED25519:
         return SignatureAlgorithm("ed25519", "ed25519", None)
     if oid == _EC_PUBLIC_KEY:
         return SignatureAlgorithm("ecPublicKey", "ec", None)
@@ -160,43 +160,6 @@ def verify(
         raise SignatureError("the signature does not verify") from error
     except (ValueError, UnsupportedAlgorithm) as error:
         raise AlgorithmError(f"the signature can't be checked: {error}") from error
-
-
-def digest_for(key: Any, digest: Digest) -> Digest:
-    """The digest to sign with: Ed25519 goes with SHA-512 alone (RFC 8419 section 3.1)."""
-    return DIGESTS["sha512"] if isinstance(key, ed25519.Ed25519PrivateKey) else digest
-
-
-def sign(key: Any, digest: Digest, data: bytes) -> bytes:
-    """Sign with a private key of cryptography's kinds.
-
-    Raises:
-        TypeError: a key that cannot sign.
-    """
-    if isinstance(key, rsa.RSAPrivateKey):
-        return key.sign(data, _PKCS1, digest.algorithm)
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return key.sign(data, ec.ECDSA(digest.algorithm))
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return key.sign(data)
-    raise TypeError(f"{type(key).__name__} can't sign SCEP messages")
-
-
-def identifier_for(key: Any, digest: Digest, *, combined: bool) -> bytes:
-    """The AlgorithmIdentifier that goes with ``sign``.
-
-    Args:
-        combined: for RSA keys sha256WithRSAEncryption rather than rsaEncryption.
-    """
-    if isinstance(key, rsa.RSAPrivateKey):
-        if not combined:
-            return RSA_ENCRYPTION_IDENTIFIER
-        return der.sequence(_RSA_OIDS[digest.name], der.null())
-    if isinstance(key, ec.EllipticCurvePrivateKey):
-        return der.sequence(_EC_OIDS[digest.name])
-    if isinstance(key, ed25519.Ed25519PrivateKey):
-        return der.sequence(_ED25519)
-    raise TypeError(f"{type(key).__name__} can't sign SCEP messages")
 
 
 def verify_structure(node: der.Node, key: PublicKeyTypes, digests: frozenset[str]) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from pyscep.cms import signatures
-from pyscep.cms.algorithms import AlgorithmPolicy, Digest, digest_from
+from pyscep.cms import signatures, signing
+from pyscep.cms.algorithms import DIGESTS, AlgorithmPolicy, Digest, digest_from
 from pyscep.cms.keys import check_public_key
 from pyscep.cms.signed_reader import (
     ALGORITHM_PROTECTION,
@@ -30,6 +30,8 @@ from pyscep.cms.signed_reader import (
     signed_data_from,
 )
 from pyscep.codec import der
+from pyscep.codec.space import Space
+from pyscep.codec.templates import Template
 from pyscep.errors import DecodeError, SignatureError
 from pyscep.identity import Identity, RawCertificate
 
@@ -53,6 +55,7 @@ __all__ = [
     "read_any_signed_data",
     "read_signed_data",
     "sign",
+    "sign_in_place",
     "signed_data_from",
     "verify",
 ]
@@ -211,6 +214,41 @@ def _check_protection(info: SignerInfo) -> None:
 attribute = der.attribute
 _CONTENT_TYPE_ATTRIBUTE: Final = attribute(CONTENT_TYPE, ID_DATA)
 _VERSION_1: Final = der.integer(1)
+_MESSAGE_DIGEST_HEADS: Final = {
+    digest.name: attribute(MESSAGE_DIGEST, der.octet_string(bytes(digest.size)))[: -digest.size]
+    for digest in DIGESTS.values()
+}
+
+
+def _template(*, content: bool, bag: bool) -> Template:
+    """A ContentInfo with SignedData by one signer, with and without its optional parts."""
+    econtent = (0xA0, (der.OCTET_STRING, "content"))
+    certificates = (0xA0, "certificates")
+    signer_info = (
+        der.SEQUENCE,
+        _VERSION_1,
+        "sid",
+        "digestAlgorithm",
+        (0xA0, "signedAttrs"),
+        "signatureAlgorithm",
+        (der.OCTET_STRING, "signature"),
+    )
+    signed_data = (
+        der.SEQUENCE,
+        _VERSION_1,
+        (der.SET, "digestAlgorithms"),
+        (der.SEQUENCE, ID_DATA, *([econtent] if content else [])),
+        *([certificates] if bag else []),
+        (der.SET, signer_info),
+    )
+    return Template((der.SEQUENCE, ID_SIGNED_DATA, (0xA0, signed_data)))
+
+
+_TEMPLATES: Final = {
+    (content, bag): _template(content=content, bag=bag)
+    for content in (True, False)
+    for bag in (True, False)
+}
 
 
 def sign(
@@ -237,37 +275,72 @@ def sign(
         TypeError: the key is of a kind that can't sign.
     """
     key = identity.private_key
-    digest = signatures.digest_for(key, digest)
-    message_digest = der.octet_string(digest.of(content or b""))
-    signed = der.set_of(
-        _CONTENT_TYPE_ATTRIBUTE,
-        attribute(MESSAGE_DIGEST, message_digest),
-        *attributes,
-    )
-    signature = signatures.sign(key, digest, signed)
+    scheme = signing.scheme_for(key, digest, combined=combined_identifier)
+    signed = _signed_attributes(attributes, scheme.digest, content or b"")
     raw = identity.raw
-    signer_info = der.sequence(
-        _VERSION_1,
+    bag = raw.der if certificates is None else b"".join(sorted(certificates))
+    optional: tuple[bytes, ...] = () if content is None else (content,)
+    if bag:
+        optional += (bag,)
+    return _TEMPLATES[content is not None, bag != b""].fill(
+        scheme.digest.identifier,
+        *optional,
         raw.issuer_and_serial_der,
-        digest.identifier,
-        b"\xa0" + signed[1:],
-        signatures.identifier_for(key, digest, combined=combined_identifier),
-        der.octet_string(signature),
+        scheme.digest.identifier,
+        signed,
+        scheme.identifier,
+        scheme.sign(key, der.tlv(der.SET, signed)),
     )
-    encapsulated = ID_DATA
-    if content is not None:
-        encapsulated += der.context(0, der.octet_string(content))
-    bag = (raw.der,) if certificates is None else sorted(certificates)
-    return der.sequence(
-        ID_SIGNED_DATA,
-        der.context(
-            0,
-            der.sequence(
-                _VERSION_1,
-                der.tlv(der.SET, digest.identifier),
-                der.sequence(encapsulated),
-                der.context(0, *bag) if bag else b"",
-                der.tlv(der.SET, signer_info),
-            ),
-        ),
-    )
+
+
+def sign_in_place(
+    size: int,
+    write: Callable[[memoryview], None],
+    attributes: Sequence[bytes],
+    identity: Identity,
+    digest: Digest,
+) -> bytes:
+    """``sign`` for a content of many megabytes, which is written where it will stand.
+
+    Args:
+        size: of the content, in bytes.
+        write: writes it to the start of what it is given. There is more room behind it, for the
+            certificate and the signature, which may be written to meanwhile.
+    """
+    key = identity.private_key
+    scheme = signing.scheme_for(key, digest, combined=False)
+    raw = identity.raw
+
+    def around(signed: bytes, signature: bytes) -> tuple[bytes, bytes]:
+        return _TEMPLATES[True, True].around(
+            "content",
+            size,
+            scheme.digest.identifier,
+            raw.der,
+            raw.issuer_and_serial_der,
+            scheme.digest.identifier,
+            signed,
+            scheme.identifier,
+            signature,
+        )
+
+    # Only lengths matter before the content is there; an ECDSA signature may get shorter.
+    signature = bytes(signing.longest_signature(raw.public_key))
+    before, after = around(_signed_attributes(attributes, scheme.digest, b""), signature)
+    space = Space(len(before) + size + len(after))
+    start, end = len(before), len(before) + size
+    write(space.view[start:])
+    signed = _signed_attributes(attributes, scheme.digest, space.view[start:end])
+    before, after = around(signed, scheme.sign(key, der.tlv(der.SET, signed)))
+    start -= len(before)
+    space.view[start : start + len(before)] = before
+    space.view[end : end + len(after)] = after
+    return space.cut(start, end + len(after))
+
+
+def _signed_attributes(
+    attributes: Sequence[bytes], digest: Digest, content: bytes | memoryview
+) -> bytes:
+    """The content octets of signedAttrs: a SET OF, so sorted (RFC 5652 section 5.3)."""
+    message_digest = _MESSAGE_DIGEST_HEADS[digest.name] + digest.new(content).digest()
+    return b"".join(sorted((_CONTENT_TYPE_ATTRIBUTE, message_digest, *attributes)))

@@ -57,8 +57,15 @@ def tlv(tag: int, content: bytes) -> bytes:
         return bytes((tag, 0x81, size)) + content
     if size < 0x10000:
         return bytes((tag, 0x82, size >> 8, size & 0xFF)) + content
+    return header(tag, size) + content
+
+
+def header(tag: int, size: int) -> bytes:
+    """Tag and length of a value with so many octets of content."""
+    if size < 0x80:
+        return bytes((tag, size))
     octets = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(octets))) + octets + content
+    return bytes((tag, 0x80 | len(octets))) + octets
 
 
 def attribute(oid: bytes, value: bytes) -> bytes:

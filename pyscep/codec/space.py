@@ -1,0 +1,32 @@
+"""Room for a long message that is written in place."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+
+class Space:
+    """So many octets to write into, which then become ``bytes`` without being copied.
+
+    A CRL has many megabytes, and the answer that carries it is encrypted where it will stand.
+
+    Args:
+        size: in bytes.
+    """
+
+    def __init__(self, size: int) -> None:
+        # A bytearray could be written into just the same, but to turn it into bytes copies it.
+        self._octets = BytesIO()
+        self._octets.seek(size - 1)
+        self._octets.write(b"\x00")
+        self.view = self._octets.getbuffer()
+        """All of it, to be written to; gone with ``cut``."""
+
+    def cut(self, start: int, end: int) -> bytes:
+        """What stands between two offsets; nothing else is left."""
+        size = end - start
+        if start:
+            self.view[:size] = self.view[start:end]
+        self.view.release()
+        self._octets.truncate(size)
+        return self._octets.getvalue()
