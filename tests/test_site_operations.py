@@ -37,6 +37,7 @@ from pyscep.transaction import Transaction
 from tests import forge_keys as keys
 from tests.ca_setting import START, Setting
 from tests.cli_lab import failed, listening
+from tests.raw_http import talk
 
 ROOT = Path(__file__).resolve().parent.parent
 STRANGER = "192.0.2.1"
@@ -432,6 +433,21 @@ def test_too_often() -> None:
         for event in events():
             layer.on_event(event)
         assert b'pyscep_throttled_total{how="refused"} 3' in get(port, "/metrics")[2]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"PROXY TCP4 192.0.2.7 192.0.2.1 40000 80\r\n",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes(range(192, 204)),
+    ],
+    ids=["version 1", "version 2"],
+)
+def test_the_proxy_protocol_is_refused(first: bytes) -> None:
+    """As docs/deploy says: not taken for a request, and no address in it believed."""
+    with serving(Operations(trusted_proxies=["127.0.0.1"]), tells_source) as port:
+        reply = talk(port, first + b"GET / HTTP/1.0\r\n\r\n")
+        assert reply.status == 400
 
 
 def test_held_back() -> None:
