@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ from cryptography import x509
 
 import pyscep
 from pyscep.ca import creation
+from pyscep.site.config import parse
 from tests import documents, integration_lab, serving
 from tests import forge_keys as keys
 from tests.fake_intune import FakeIntune, write_configuration
@@ -126,4 +128,12 @@ def test_every_snippet_is_run() -> None:
     assert set(documents.code(CHALLENGES)) == {
         "seal", "open", "cache", "callable", "webhook", "jamf"}
     assert set(documents.code(INTUNE)) == {"intune"}
-    assert len(documents.code(INTUNE, "toml")) == 1
+    assert len(documents.code(INTUNE, "toml")) == 2
+
+
+def test_intune_in_the_configuration_of_a_site(tmp_path: Path) -> None:
+    """The second snippet, with a CA before it, is a configuration that opens."""
+    (snippet,) = (text for text in documents.code(INTUNE, "toml").values() if "endpoint" in text)
+    parsed = parse(tomllib.loads('[ca.main]\ndirectory = "ca"\nrevocation = false\n' + snippet))
+    assert parsed.challenge["intune"].kind == "intune"
+    assert not parsed.profile["phones"].renewal.allowed

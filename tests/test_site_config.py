@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import subprocess
 import sys
 import tomllib
@@ -20,8 +21,9 @@ from pyscep.ca.presets import PRESETS
 from pyscep.integrations.policy_module import CallableChallenges
 from pyscep.integrations.sealed import SealedChallenges
 from pyscep.site import checking, reference
-from pyscep.site.building import Builder
+from pyscep.site.building import Builder, operations_of
 from pyscep.site.config import ConfigError, load, parse
+from pyscep.site.limits import RateLimit
 from pyscep.site.providers import NoChallenges
 from pyscep.site.serve import WEAK_POLICIES
 from tests.ca_setting import write_pem
@@ -87,6 +89,15 @@ def problems_of(data: dict[str, Any]) -> list[str]:
     [
         ("server.prot", 1, "server.prot: unknown key: is it port?"),
         ("server.zzzzzz", 1, "server.zzzzzz: unknown key"),
+        ("sever", {}, "sever: unknown key: is it server?"),
+        ("endpoint.devices.port", 1,
+         "endpoint.devices.port: unknown key here: it belongs into [server]"),
+        ("challenge.once.lifetime", 1,
+         "challenge.once.lifetime: unknown key: is it lifetime_minutes?"),
+        ("challenge.once", {"kind": "static", "secret": {"flie": "x", "file": "x"}},
+         "challenge.once.secret.flie: unknown key: is it file?"),
+        ("challenge.once", {"kind": "webhook", "ask": [{"url": "https://a", "ur1": "x"}]},
+         "challenge.once.ask.0.ur1: unknown key: is it url?"),
         ("server.port", 70000, "server.port: must be less than or equal to 65535 (it is 70000)"),
         ("ca.main.crl_urls", 3, "ca.main.crl_urls: must be a valid tuple (it is 3)"),
         ("ca.main.database", 3, "ca.main.database: must be a valid string (it is 3)"),
@@ -128,6 +139,19 @@ def problems_of(data: dict[str, Any]) -> list[str]:
          "endpoint.a b: a name has letters, digits, dots, hyphens: 64 at most"),
         ("endpoint.devices.profiles", [],
          "endpoint.devices.profiles: must have at least 1 item"),
+        ("endpoint.devices.path", "/Metrics",
+         "endpoint.devices.path: the server itself answers there: take another"),
+        ("server.trusted_proxies", ["unix", "10.0.0.0/24", "nginx"],
+         ("server.trusted_proxies.2: 'nginx' does not appear to be an IPv4 or IPv6 network: give "
+          "an address, or a network such as 10.0.0.0/24 (it is 'nginx')")),
+        ("server.metrics_from", ["unix"],
+         ("server.metrics_from.0: 'unix' does not appear to be an IPv4 or IPv6 network: give an "
+          "address, or a network such as 10.0.0.0/24 (it is 'unix')")),
+        ("server.forwarded_header", "x-real-ip",
+         "server.forwarded_header: must be 'x-forwarded-for' or 'forwarded' (it is 'x-real-ip')"),
+        ("server.limits.rate", 5, "server.limits.rate: unknown key: is it rate_per_second?"),
+        ("server.limits.burst", 0,
+         "server.limits.burst: must be greater than or equal to 1 (it is 0)"),
         ("ca.main.key", "a", "ca.main: a directory has its own certificates and keys: give either"),
         ("ca.main", {"certificate": "a", "crl_urls": ["http://a"]},
          "ca.main: give a directory, or a certificate and a key"),
@@ -154,6 +178,39 @@ def test_all_problems_at_once() -> None:
     found = problems_of({"server": {"prot": 1}, "endpoint": {}})
     assert len(found) == 3
     assert "ca: missing" in found
+
+
+INTUNE = {"kind": "intune", "settings": "intune.toml"}
+WEBHOOK = {"kind": "webhook", "ask": [{"url": "https://a"}]}
+
+
+def test_intune_and_approval_by_people(ca_files: Path, tmp_path: Path) -> None:
+    """When somebody has decided, there is no request left to notify Intune of."""
+    data = tables(
+        ca_files,
+        tmp_path,
+        profile={"seen": {"approval": "manual"}, "device": {"renewal": {"approval": "manual"}}},
+        challenge={"intune": INTUNE},
+        endpoint=endpoint(challenges=["intune"], profiles=["seen", "device"]),
+    )
+    (found,) = problems_of(data)
+    assert found.startswith("endpoint.devices.profiles: profile.seen has requests wait")
+    assert 'approval = "automatic"' in found
+
+
+@pytest.mark.parametrize("table", [INTUNE, WEBHOOK])
+def test_two_judges_of_a_kind(ca_files: Path, tmp_path: Path, table: dict[str, Any]) -> None:
+    """What became of a request would be told to both."""
+    data = tables(
+        ca_files,
+        tmp_path,
+        challenge={"a": table, "b": table, "once": {"kind": "one-time"}},
+        endpoint=endpoint(challenges=["a", "once", "b"]),
+    )
+    (found,) = problems_of(data)
+    assert found.startswith("endpoint.devices.challenges: only one challenge of its kind")
+    data["endpoint"] = endpoint(challenges=["a", "once"])
+    parse(data)
 
 
 def test_revocation_needs_a_distribution_point(ca_files: Path, tmp_path: Path) -> None:
@@ -426,6 +483,70 @@ def test_databases(ca_files: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"ca\.main: the database can't be opened") as caught:
         build(data, tmp_path).authority("main")
     assert "hunter2" not in str(caught.value)
+
+
+def test_limits(ca_files: Path, tmp_path: Path) -> None:
+    """Each key reaches what it is the key of."""
+    defaults = operations_of(parse(tables(ca_files, tmp_path)).server)
+    assert defaults._limits._limit == RateLimit(), "the defaults of the page are the library's"
+    server = {
+        "trusted_proxies": ["10.0.0.0/24"],
+        "forwarded_header": "forwarded",
+        "metrics_from": ["192.0.2.9"],
+        "limits": {
+            "max_pending": 1, "retry_after_seconds": 7, "rate_per_second": 0.5, "burst": 2,
+            "failure_cost": 3, "max_delay_seconds": 0, "max_concurrent": 4, "max_sources": 5,
+        },
+    }
+    config = parse(tables(ca_files, tmp_path, server=server))
+    layer = operations_of(config.server, ["10.9.9.9"])
+    assert layer._limits._limit == RateLimit(
+        rate=0.5, burst=2, failure_cost=3, max_delay=0, max_concurrent=4, max_sources=5)
+
+    entered, leave = asyncio.Event(), asyncio.Event()
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        entered.set()
+        if scope["path"] == "/slow":
+            await leave.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": scope["client"][0].encode()})
+
+    app = layer.app(inner, {})
+
+    async def ask(path: str, source: str, proxy: str = "10.0.0.7") -> tuple[int, bytes, Any]:
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        headers = [(b"forwarded", f"for={source}".encode()), (b"x-forwarded-for", b"6.6.6.6")]
+        scope = {"type": "http", "method": "GET", "path": path, "headers": headers,
+                 "client": (proxy, 1), "http_version": "1.1"}
+        await app(scope, receive, send)
+        body = b"".join(one.get("body", b"") for one in sent)
+        return sent[0]["status"], body, dict(sent[0]["headers"]).get(b"retry-after")
+
+    async def run() -> None:
+        assert await ask("/", "192.0.2.1") == (200, b"192.0.2.1", None)
+        assert await ask("/", "192.0.2.1", "10.9.9.9") == (200, b"192.0.2.1", None)
+        assert (await ask("/", "192.0.2.1"))[::2] == (429, b"2")
+        assert (await ask("/metrics", "192.0.2.9"))[0] == 200
+        assert (await ask("/metrics", "192.0.2.8"))[0] == 404
+        entered.clear()
+        slow = asyncio.create_task(ask("/slow", "192.0.2.2"))
+        await entered.wait()
+        assert await ask("/", "192.0.2.3") == (503, b"busy", b"7")
+        leave.set()
+        assert (await slow)[0] == 200
+
+    asyncio.run(run())
+    free = operations_of(parse(tables(
+        ca_files, tmp_path, server={"limits": {"per_source": False}})).server)
+    assert free._limits is None
 
 
 # --- config check ----------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,10 @@ from pyscep.site.building import Builder
 from pyscep.site.config import ConfigError, parse
 from pyscep.site.endpoints import Endpoints, OpenSite, Route
 from pyscep.site.passwords import account_line
+from pyscep.site.serve import describe_event
+from tests import forge
 from tests import forge_keys as keys
+from tests import forge_tlv as asn1
 from tests.ca_setting import openssl, write_pem
 from tests.cli_lab import done, failed, invoke, listening
 
@@ -452,6 +456,31 @@ profiles = ["device"]
 challenges = ["once"]
 policy = "compatible"
 """
+
+
+def test_the_window_for_signing_times(opened: Any, places: Any, tmp_path: Path) -> None:
+    site = opened({
+        "ca": {"main": ca(places["ra"], tmp_path)}, "challenge": ONCE,
+        "endpoint": {
+            "strict": endpoint("/strict", signing_time_window_minutes=10),
+            "plain": endpoint("/plain"),
+        },
+    })
+    ra = site.by_name["plain"].ca.recipient
+    recipient = keys.Party(ra.private_key, ra.certificate.public_bytes(Encoding.DER))
+    for minutes in (9, -9, 11, -11):
+        moment = datetime.now(UTC) + timedelta(minutes=minutes)
+        message = forge.pkcs_req(recipient, signing_time=asn1.utc_time(moment),
+                                 challenge=site.by_name["strict"].ca.new_challenge()).build()
+        for path in ("/strict", "/plain"):
+            status, _ = site.ask("POST", f"{path}?operation=PKIOperation", message)
+            assert status == 200
+        strict, plain = (describe_event(event) for event in site.events[-2:])
+        if abs(minutes) < 10:
+            assert strict["status"] == "SUCCESS"
+        else:
+            assert "signingTime" in strict["reason"]
+        assert "signingTime" not in plain.get("reason", "")
 
 
 @pytest.fixture

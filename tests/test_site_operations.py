@@ -29,13 +29,15 @@ from pyscep.events import AuthorityFailed, RequestAnswered, RequestRejected
 from pyscep.site import health as health_module
 from pyscep.site import limits, logs
 from pyscep.site.health import Health
-from pyscep.site.limits import RateLimit, SourceLimits, TrustedProxies
+from pyscep.site.limits import RateLimit, SourceLimits
 from pyscep.site.metrics import Metrics
 from pyscep.site.operations import Operations, for_serving, readiness
+from pyscep.site.proxies import TrustedProxies, forwarded_hops
 from pyscep.transaction import Transaction
 from tests import forge_keys as keys
 from tests.ca_setting import START, Setting
 from tests.cli_lab import failed, listening
+from tests.raw_http import talk
 
 ROOT = Path(__file__).resolve().parent.parent
 STRANGER = "192.0.2.1"
@@ -79,6 +81,69 @@ class Clock:
 )
 def test_source_behind_proxies(peer: str | None, forwarded: str | None, source: str | None) -> None:
     assert TrustedProxies(["10.0.0.0/24", "unix"]).source(peer, forwarded) == source
+
+
+@pytest.mark.parametrize(
+    ("text", "hops"),
+    [
+        # The examples of RFC 7239, sections 4 and 7.1.
+        ('for="_gazonk"', ["_gazonk"]),
+        ('For="[2001:db8:cafe::17]:4711"', ["[2001:db8:cafe::17]:4711"]),
+        ("for=192.0.2.60;proto=http;by=203.0.113.43", ["192.0.2.60"]),
+        ("for=192.0.2.43, for=198.51.100.17", ["198.51.100.17", "192.0.2.43"]),
+        ('for=192.0.2.43, for="[2001:db8:cafe::17]", for=unknown',
+         ["unknown", "[2001:db8:cafe::17]", "192.0.2.43"]),
+        ("for=_hidden, for=_SEVKISEK", ["_SEVKISEK", "_hidden"]),
+        ("by=203.0.113.43 ; for=192.0.2.60", ["192.0.2.60"]),
+        ("for=192.0.2.60:4711", ["192.0.2.60:4711"]),  # without the quotes that it should have
+        ("proto=https", [""]),
+        ("", []),
+        ("192.0.2.60", []),
+        # What a stranger wrote before it changes nothing in what the last proxy added.
+        ('for="6.6.6.6, for=192.0.2.1;host="a.example"', ["192.0.2.1"]),
+        ('for=", for=192.0.2.1', ["192.0.2.1"]),
+        ('a=";b, for="[2001:db8::1]";proto=http', ["[2001:db8::1]"]),
+        (", for=192.0.2.1", ["192.0.2.1"]),
+        ("x" * 9000 + ",for=192.0.2.1", ["192.0.2.1"]),
+        # A proxy may quote the Host header, which is the stranger's.
+        (r'for=192.0.2.1;host="x, for=6.6.6.6"', ["192.0.2.1"]),
+        (r'for=192.0.2.1;host="x, for=6.6.6.6;a=\""', ["192.0.2.1"]),
+        (r'host="x;for=6.6.6.6;a=\"";for=192.0.2.1', ["192.0.2.1"]),
+        ("for=1.1.1.1, " * 100 + "for=192.0.2.1", ["192.0.2.1", *["1.1.1.1"] * 31]),
+    ],
+)
+def test_forwarded(text: str, hops: list[str]) -> None:
+    assert [hop.strip('"') for hop in forwarded_hops(text)] == hops
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "source"),
+    [
+        ("for=1.1.1.1, for=198.51.100.9;proto=http", "198.51.100.9"),
+        ('for="[2001:db8::7]:443", for=10.0.0.2', "2001:db8::7"),
+        ("for=198.51.100.9, for=unknown", "10.0.0.1"),
+        ('for=198.51.100.9, for="', "10.0.0.1"),
+        ("198.51.100.9", "10.0.0.1"),  # as X-Forwarded-For has it
+        (None, "10.0.0.1"),
+    ],
+)
+def test_source_by_rfc_7239(forwarded: str | None, source: str) -> None:
+    proxies = TrustedProxies(["10.0.0.0/24"], "forwarded")
+    assert proxies.source("10.0.0.1", forwarded) == source
+    assert proxies.source("192.0.2.1", forwarded) == "192.0.2.1", "nobody trusts that peer"
+
+
+def test_only_the_header_of_the_proxies_counts() -> None:
+    """A proxy hands on the header that it doesn't know, as the stranger wrote it."""
+    layer = Operations(trusted_proxies=["127.0.0.1"], forwarded_header="forwarded")
+    with serving(layer, tells_source) as port:
+        assert b"192.0.2.1" in get(port, "/", forwarded=f"for={STRANGER}")[2]
+        assert b"127.0.0.1" in get(port, "/", x_forwarded_for=STRANGER)[2]
+        assert get(port, "/metrics", x_forwarded_for=STRANGER)[0] == 404
+    with serving(Operations(trusted_proxies=["127.0.0.1"]), tells_source) as port:
+        assert b"127.0.0.1" in get(port, "/", forwarded=f"for={STRANGER}")[2]
+        assert get(port, "/metrics", forwarded=f"for={STRANGER}")[0] == 404
+        assert get(port, "/metrics")[0] == 200
 
 
 def test_nobody_is_trusted_unasked() -> None:
@@ -368,6 +433,21 @@ def test_too_often() -> None:
         for event in events():
             layer.on_event(event)
         assert b'pyscep_throttled_total{how="refused"} 3' in get(port, "/metrics")[2]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        b"PROXY TCP4 192.0.2.7 192.0.2.1 40000 80\r\n",
+        b"\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c" + bytes(range(192, 204)),
+    ],
+    ids=["version 1", "version 2"],
+)
+def test_the_proxy_protocol_is_refused(first: bytes) -> None:
+    """As docs/deploy says: not taken for a request, and no address in it believed."""
+    with serving(Operations(trusted_proxies=["127.0.0.1"]), tells_source) as port:
+        reply = talk(port, first + b"GET / HTTP/1.0\r\n\r\n")
+        assert reply.status == 400
 
 
 def test_held_back() -> None:

@@ -32,7 +32,7 @@ def read_config(path: str) -> tuple[Config, Builder]:
         config = load(path)
     except ConfigError as error:
         raise Failed(str(error), code="config") from error
-    return config, Builder(config, Path(path).parent)
+    return config, Builder(config, Path(path).parent, name=path)
 
 
 @click.command("config")

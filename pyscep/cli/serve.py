@@ -208,7 +208,7 @@ def _serve_config(
         config,
         host if "host" in given else None,
         port if "port" in given else None,
-        operations_for(context.params["trusted_proxies"]),
+        context.params["trusted_proxies"],
     )
 
 

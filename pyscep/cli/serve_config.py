@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def serve_config(
-    out: Output, path: str, host: str | None, port: int | None, layer: Operations
+    out: Output,
+    path: str,
+    host: str | None,
+    port: int | None,
+    trusted_proxies: tuple[str, ...] = (),
 ) -> None:
     """Serve until a signal comes.
 
@@ -28,17 +32,22 @@ def serve_config(
         path: of the configuration.
         host: instead of the configuration's.
         port: likewise.
-        layer: limits, numbers and health.
+        trusted_proxies: besides the configuration's.
 
     Raises:
         Failed: the configuration can't be used, or the address is taken.
     """
     config, builder = read_config(path)
     from pyscep.site import serve as site
+    from pyscep.site.building import operations_of
     from pyscep.site.config import ConfigError
     from pyscep.site.endpoints import OpenSite
     from pyscep.site.operations import readiness
 
+    try:
+        layer = operations_of(config.server, trusted_proxies)
+    except ValueError as error:
+        raise Failed(f"--trusted-proxy: {error}") from error
     host = config.server.host if host is None else host
     port = config.server.port if port is None else port
     try:
@@ -81,20 +90,18 @@ def event_printer(out: Output, layer: Operations) -> Callable[[Any], None]:
 
 
 def _ready(opened: Any, path: str, origin: str) -> dict[str, Any]:
-    from pyscep.site.endpoints import DEFAULT_POLICIES
     from pyscep.site.serve import WEAK_POLICIES
 
     endpoints = []
     for one in opened.endpoints:
-        policy = one.config.policy or DEFAULT_POLICIES[one.config.kind]
         endpoint = {
             "name": one.name,
             "url": f"{origin}{one.path}",
             "fingerprint": one.ca.fingerprint,
-            "policy": policy,
+            "policy": one.policy,
         }
-        if warning := WEAK_POLICIES.get(policy):
-            endpoint["warning"] = f"policy {policy}: {warning}"
+        if warning := WEAK_POLICIES.get(one.policy):
+            endpoint["warning"] = f"policy {one.policy}: {warning}"
         endpoints.append(endpoint)
     return {"status": "ready", "config": path, "endpoints": endpoints, "pid": os.getpid()}
 

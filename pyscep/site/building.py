@@ -36,8 +36,11 @@ from pyscep.site.config import (
     OneTimeConfig,
     Problem,
     ProfileConfig,
+    ServerConfig,
 )
 from pyscep.site.files import Files, sid_file
+from pyscep.site.limits import RateLimit, SourceLimits
+from pyscep.site.operations import Operations
 from pyscep.site.providers import NoChallenges, provider
 
 
@@ -62,6 +65,35 @@ class Authority:
         return self.revocation.current(self.now())
 
 
+def operations_of(config: ServerConfig, trusted_proxies: Iterable[str] = ()) -> Operations:
+    """Limits, numbers and health as ``[server]`` wants them.
+
+    Args:
+        config: the table.
+        trusted_proxies: more of them.
+
+    Raises:
+        ValueError: one of these is no network.
+    """
+    limits = config.limits
+    rate = RateLimit(
+        rate=limits.rate_per_second,
+        burst=limits.burst,
+        failure_cost=limits.failure_cost,
+        max_delay=limits.max_delay_seconds,
+        max_concurrent=limits.max_concurrent,
+        max_sources=limits.max_sources,
+    )
+    return Operations(
+        limits=SourceLimits(rate) if limits.per_source else None,
+        trusted_proxies=(*config.trusted_proxies, *trusted_proxies),
+        forwarded_header=config.forwarded_header,
+        metrics_from=config.metrics_from,
+        max_pending=limits.max_pending,
+        retry_after=limits.retry_after_seconds,
+    )
+
+
 T = TypeVar("T")
 
 
@@ -73,6 +105,7 @@ class Builder:
         base: the directory that relative paths begin at, that of the file.
         environ: where secrets by ``env`` are looked up.
         now: the clock.
+        name: of the file, for messages.
     """
 
     def __init__(
@@ -82,8 +115,10 @@ class Builder:
         *,
         environ: Mapping[str, str] = os.environ,
         now: Callable[[], datetime] = utc_now,
+        name: str = "scep.toml",
     ) -> None:
         self.config = config
+        self._name = name
         self.files = Files(base, environ)
         self._now = now
         self._stack = ExitStack()
@@ -279,8 +314,7 @@ class Builder:
             now=self._now,
         )
 
-    @staticmethod
-    def guard(key: str, work: Callable[[], T]) -> T:
+    def guard(self, key: str, work: Callable[[], T]) -> T:
         """Do it, and name the table of the configuration in whatever goes wrong.
 
         Raises:
@@ -291,7 +325,7 @@ class Builder:
         except ConfigError:
             raise  # of an inner table, which is named in it
         except (ValueError, OSError) as error:
-            raise ConfigError("configuration", [Problem(key=key, text=str(error))]) from error
+            raise ConfigError(self._name, [Problem(key=key, text=str(error))]) from error
 
 
 _RELATIVE: Final = "sqlite:///"

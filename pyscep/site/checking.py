@@ -11,8 +11,14 @@ from pyscep.ca import Profile
 from pyscep.ca.challenge import utc_now
 from pyscep.ca.strong_mapping import SID_URI_SCHEME
 from pyscep.site.building import Builder
-from pyscep.site.config import Config, ConfigError, EndpointConfig, StaticConfig
-from pyscep.site.endpoints import DEFAULT_POLICIES, OpenSite
+from pyscep.site.config import (
+    Config,
+    ConfigError,
+    EndpointConfig,
+    IntuneConfig,
+    StaticConfig,
+)
+from pyscep.site.endpoints import OpenSite, policy_of
 from pyscep.site.ndes_registry import from_registry
 from pyscep.site.serve import WEAK_POLICIES
 
@@ -115,7 +121,7 @@ def _of_ca(key: str, left: timedelta, longest: timedelta, *, revocation: bool) -
 def _of_endpoints(config: Config, profiles: dict[str, Profile]) -> Iterator[Finding]:
     for name, endpoint in config.endpoint.items():
         key = f"endpoint.{name}"
-        policy = endpoint.policy or DEFAULT_POLICIES[endpoint.kind]
+        policy = policy_of(config, endpoint)
         if policy in WEAK_POLICIES:
             yield _warning(f"{key}.policy", f"{policy}: {WEAK_POLICIES[policy]}")
         chosen = [profiles[one] for one in endpoint.profiles]
@@ -128,6 +134,8 @@ def _of_endpoints(config: Config, profiles: dict[str, Profile]) -> Iterator[Find
                 f"{key}.challenges", "there are none: nobody new can enroll, only renewals can"
             )
         yield from _of_names(key, config, endpoint, chosen)
+        if any(isinstance(config.challenge[one], IntuneConfig) for one in endpoint.challenges):
+            yield from _of_intune(config, endpoint, chosen)
         for setting in from_registry(endpoint.ndes.registry).without_effect:
             yield _warning(f"{key}.ndes.registry.{setting}", "it has no effect here")
         if not any(profile.purpose in ("any", "both") for profile in chosen):
@@ -148,6 +156,28 @@ def _of_names(
                 f"whoever has the static challenge {shared[0]} can name any SID with the profile "
                 f"{profile.name}, and is that user for Windows",
             )
+
+
+def _of_intune(
+    config: Config, endpoint: EndpointConfig, profiles: list[Profile]
+) -> Iterator[Finding]:
+    for profile in profiles:
+        if SID_URI_SCHEME not in profile.uri_schemes:
+            yield _warning(
+                f"profile.{profile.name}.uri_schemes",
+                "no `tag` among them: the SID by which Windows knows a user would be left out of "
+                'certificates of Intune\'s devices; take preset = "intune"',
+            )
+        if profile.challenge == "optional":
+            yield _warning(
+                f"profile.{profile.name}.challenge",
+                "who leaves the challenge out passes Intune by, once somebody approves",
+            )
+    if not config.ca[endpoint.ca].revocation:
+        yield _warning(
+            f"ca.{endpoint.ca}.revocation",
+            "Intune has certificates revoked when a device leaves, and nobody would see it",
+        )
 
 
 def _warning(key: str, text: str) -> Finding:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from cryptography import x509
@@ -18,13 +19,19 @@ from pyscep.identity import Identity
 from pyscep.messages import CertPoll, Outcome, PKCSReq, RenewalReq, Success
 from pyscep.server import Authority, PkiRequest, Server
 from pyscep.site.building import Builder
-from pyscep.site.config import Config, EndpointConfig
+from pyscep.site.config import Config, EndpointConfig, IntuneConfig, Policy
 from pyscep.site.publication import Publication
 from pyscep.site.reply import not_found, path_of, send_response
 
-DEFAULT_POLICIES: Final = {"scep": "modern", "ndes": "compatible"}
-
 OnEvent = Callable[[ServerEvent], None] | None
+
+
+def policy_of(config: Config, endpoint: EndpointConfig) -> Policy:
+    """The algorithms of an endpoint: devices of Intune's were seen with triple DES."""
+    if endpoint.policy is not None:
+        return endpoint.policy
+    for_intune = any(isinstance(config.challenge[one], IntuneConfig) for one in endpoint.challenges)
+    return "compatible" if endpoint.kind == "ndes" or for_intune else "modern"
 
 
 class EndpointApp(Protocol):
@@ -125,6 +132,7 @@ class OpenEndpoint:
 
     name: str
     config: EndpointConfig
+    policy: Policy
     ca: CertificateAuthority
     app: EndpointApp
 
@@ -182,17 +190,25 @@ class OpenSite:
 
 
 def ca_server(
-    ca: CertificateAuthority, config: EndpointConfig, *, on_event: OnEvent = None
+    ca: CertificateAuthority, config: EndpointConfig, policy: Policy, *, on_event: OnEvent = None
 ) -> Server:
     """The server role of an endpoint.
+
+    Args:
+        ca: decides there.
+        config: the endpoint.
+        policy: of ``policy_of``.
+        on_event: told about each request.
 
     Raises:
         ValueError: GetCACert would give the issuing CA alone although an RA decrypts.
     """
     above = ca.issuer.identity.chain if config.ca_certificates == "chain" else ()
     issuer = ca.issuer.identity
+    window = config.signing_time_window_minutes
     common: dict[str, Any] = {
-        "policy": AlgorithmPolicy.named(config.policy or DEFAULT_POLICIES[config.kind]),
+        "policy": AlgorithmPolicy.named(policy),
+        "signing_time_window": None if window is None else timedelta(minutes=window),
         "renewal": config.renewal,
         "empty_content": config.empty_content,
         "capabilities": (
@@ -226,9 +242,13 @@ def scep_endpoint(
 ) -> OpenEndpoint:
     """``kind = "scep"``."""
     ca = builder.certificate_authority(name)
-    server = builder.guard(f"endpoint.{name}", lambda: ca_server(ca, config, on_event=on_event))
-    app = ScepApp(server, with_certificates(ca, config))
-    return OpenEndpoint(name=name, config=config, ca=ca, app=app)
+    policy = policy_of(builder.config, config)
+    server = builder.guard(
+        f"endpoint.{name}", lambda: ca_server(ca, config, policy, on_event=on_event)
+    )
+    bound = builder.config.server.limits.max_pending
+    app = ScepApp(server, with_certificates(ca, config), max_pending=bound)
+    return OpenEndpoint(name=name, config=config, policy=policy, ca=ca, app=app)
 
 
 def with_certificates(ca: CertificateAuthority, config: EndpointConfig) -> Authority:
@@ -249,9 +269,11 @@ def ndes_endpoint(
     from pyscep.site.ndes_registry import NdesSettings, from_registry
     from pyscep.site.passwords import PasswordFile
 
+    policy = policy_of(builder.config, config)
+
     def build() -> OpenEndpoint:
         base = NdesSettings(
-            policy=config.policy or "compatible",
+            policy=policy,
             plain_get=config.ndes.plain_get,
             encoding=config.ndes.encoding,
             root=config.path.rstrip("/"),
@@ -272,10 +294,11 @@ def ndes_endpoint(
             ca,
             settings,
             authenticate=authenticate,
-            server=ca_server(ca, config, on_event=on_event),
+            server=ca_server(ca, config, policy, on_event=on_event),
             authority=with_certificates(ca, config),
+            max_pending=builder.config.server.limits.max_pending,
         )
-        return OpenEndpoint(name=name, config=config, ca=ca, app=app)
+        return OpenEndpoint(name=name, config=config, policy=policy, ca=ca, app=app)
 
     return builder.guard(f"endpoint.{name}", build)
 

@@ -29,7 +29,7 @@ class Files:
         self, base: str | os.PathLike[str] = ".", environ: Mapping[str, str] = os.environ
     ) -> None:
         self.base = Path(base)
-        self._environ = environ
+        self.environ = environ
 
     def path(self, path: Path) -> Path:
         """A path of the configuration, which is relative to its file."""
@@ -47,7 +47,7 @@ class Files:
             if not text:
                 raise ValueError(f"{where.file} is empty")
             return text
-        text = self._environ.get(where.env or "", "")
+        text = self.environ.get(where.env or "", "")
         if not text:
             raise ValueError(f"the environment variable {where.env} is not set")
         return text

@@ -1,4 +1,4 @@
-"""Who is asking, and how often he may: sources behind trusted proxies, a token bucket for each.
+"""How often somebody may ask: a token bucket for each source.
 
 No limit here is shared by all: one anonymous sender can slow down himself and nobody else.
 """
@@ -9,79 +9,14 @@ import ipaddress
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
-from typing import Final, assert_never
+from typing import assert_never
 
 from pyscep.events import AuthorityFailed, RequestAnswered, RequestRejected, ServerEvent
 from pyscep.messages import Failure
-
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-UNIX: Final = "unix"
-"""Stands for peers without an address among trusted proxies: a proxy on a Unix socket."""
-MAX_HOPS: Final = 32
-
-
-class TrustedProxies:
-    """Finds the source of a request in X-Forwarded-For, as far as that can be believed.
-
-    The header is read from right to left. The peer itself is the first hop; while a hop is a
-    trusted proxy, the next one is what that proxy says it got the request from. What stands
-    further left was written by whoever sent the request.
-
-    Args:
-        networks: addresses or networks of the proxies, such as ``10.0.0.7`` or
-            ``10.1.0.0/16``; ``unix`` for peers without an address. None at all: the peer is
-            the source.
-
-    Raises:
-        ValueError: what is no network.
-    """
-
-    def __init__(self, networks: Iterable[str] = ()) -> None:
-        named = tuple(networks)
-        self._unix = UNIX in named
-        self._networks = tuple(ipaddress.ip_network(one) for one in named if one != UNIX)
-
-    def source(self, peer: str | None, forwarded_for: str | None) -> str | None:
-        """The address that a request comes from; None where nobody knows.
-
-        Args:
-            peer: the other end of the connection; None for a Unix socket.
-            forwarded_for: X-Forwarded-For, several headers joined with commas.
-        """
-        current = address_of(peer)
-        if not (self._unix if current is None else self._trusts(current)):
-            return str(current) if current else peer
-        hops = (forwarded_for or "").rsplit(",", MAX_HOPS)
-        for hop in reversed(hops[-MAX_HOPS:]):
-            found = address_of(hop)
-            if found is None:
-                break  # the proxy's last word that makes sense counts
-            current = found
-            if not self._trusts(found):
-                break
-        return str(current) if current else peer
-
-    def _trusts(self, address: Address) -> bool:
-        return any(address in network for network in self._networks)
-
-
-def address_of(text: str | None) -> Address | None:
-    """An address as proxies write it, perhaps with a port; None if it is none."""
-    text = (text or "").strip().strip('"')
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped or address
+from pyscep.site.proxies import address_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -239,6 +239,7 @@ def ndes_app(
     authority: Authority | None = None,
     on_event: Callable[[ServerEvent], None] | None = None,
     throttle: Throttle | None = None,
+    max_pending: int = 256,
 ) -> NdesApp:
     """The look-alike in front of a CA.
 
@@ -250,6 +251,7 @@ def ndes_app(
         authority: instead of the CA alone.
         on_event: told about each SCEP request, where ``server`` is not given.
         throttle: slows down guessing at the page.
+        max_pending: as for ScepApp.
     """
     if server is None:
         server = ca.server(
@@ -261,7 +263,8 @@ def ndes_app(
     if authenticate is not None:
         certificate = ca.issuer.certificate.public_bytes(Encoding.DER)
         admin = AdminPage(authenticate, ca.new_challenge, certificate, settings, throttle=throttle)
-    return NdesApp(ScepApp(server, authority or ca), settings=settings, admin=admin)
+    scep = ScepApp(server, authority or ca, max_pending=max_pending)
+    return NdesApp(scep, settings=settings, admin=admin)
 
 
 def open_ndes(

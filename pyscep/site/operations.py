@@ -13,7 +13,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
-from pyscep.adapters.answer import busy
 from pyscep.adapters.asgi import Message, Receive, Scope, Send
 from pyscep.ca import CertificateAuthority
 from pyscep.ca.audit import Decision
@@ -22,8 +21,9 @@ from pyscep.ca.checks import checks_of
 from pyscep.events import ServerEvent
 from pyscep.http import HttpResponse, text_response
 from pyscep.site.health import Check, Health
-from pyscep.site.limits import SourceLimits, TrustedProxies, address_of
+from pyscep.site.limits import SourceLimits
 from pyscep.site.metrics import MEDIA_TYPE, Metrics
+from pyscep.site.proxies import HEADERS, ForwardedHeader, TrustedProxies, address_of
 from pyscep.site.reply import (
     drain,
     header_of,
@@ -37,6 +37,7 @@ from pyscep.site.reply import (
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_PENDING: Final = 256
+RETRY_AFTER: Final = 5
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 _METHODS: Final = ("GET", "HEAD")
 
@@ -49,10 +50,12 @@ class Operations:
 
     Args:
         limits: for each source; None: none.
-        trusted_proxies: addresses and networks whose X-Forwarded-For is believed.
+        trusted_proxies: addresses and networks whose word on who is asking is believed.
+        forwarded_header: in which they give it.
         metrics_from: networks whose requests for ``/metrics`` are answered.
         max_pending: requests that are being worked on at one time, of all endpoints
             together; the next ones get 503 with Retry-After.
+        retry_after: for those, seconds.
 
     Raises:
         ValueError: what is no network.
@@ -63,12 +66,15 @@ class Operations:
         *,
         limits: SourceLimits | None = None,
         trusted_proxies: Iterable[str] = (),
+        forwarded_header: ForwardedHeader = "x-forwarded-for",
         metrics_from: Iterable[str] = LOOPBACK,
         max_pending: int = MAX_PENDING,
+        retry_after: int = RETRY_AFTER,
     ) -> None:
         self.metrics = Metrics()
         self._limits = limits
-        self._proxies = TrustedProxies(trusted_proxies)
+        self._proxies = TrustedProxies(trusted_proxies, forwarded_header)
+        self._busy = text_response(503, "busy", (("retry-after", str(retry_after)),))
         self._metrics_from = tuple(ipaddress.ip_network(one) for one in metrics_from)
         self._max_pending = max_pending
         self._pending = 0
@@ -97,9 +103,9 @@ class Operations:
     ) -> None:
         """Answer one request."""
         peer = scope["client"][0] if scope.get("client") else None
-        forwarded = header_of(scope, b"x-forwarded-for")
-        source = self._proxies.source(peer, forwarded)
-        page = await self._page(health, scope, source, believed=source != peer or not forwarded)
+        source = self._proxies.source(peer, header_of(scope, self._proxies.header.encode()))
+        through = any(header_of(scope, name) for name in HEADERS)
+        page = await self._page(health, scope, source, believed=source != peer or not through)
         if page is not None:
             await send_response(scope, send, page)
             return
@@ -151,7 +157,7 @@ class Operations:
     async def _queued(self, inner: App, scope: Scope, receive: Receive, send: Send) -> None:
         if self._pending >= self._max_pending:
             self.metrics.add("pyscep_overload_total")
-            await _refuse(scope, receive, send, busy())
+            await _refuse(scope, receive, send, self._busy)
             return
         started = time.monotonic()
         self._pending += 1

@@ -134,14 +134,16 @@ def _intune(
         from pyscep.integrations.intune import IntuneChallenges, IntuneClient, load_settings
     except ImportError as error:
         raise ValueError(f"Intune needs the package {error.name}") from error
-    client = IntuneClient(load_settings(str(files.path(config.settings))))
+    client = IntuneClient(load_settings(str(files.path(config.settings)), files.environ))
     stack.callback(client.close)
-    return IntuneChallenges(
+    judge = IntuneChallenges(
         client,
         store,
         issuer_name=issuer_name,
         wait_for_success_notification=config.wait_for_success_notification,
     )
+    stack.callback(judge.close)  # before the client: what is on its way has to arrive
+    return judge
 
 
 def _hook(config: HookConfig, files: Files) -> Webhook:

@@ -9,7 +9,7 @@ import typing
 from pathlib import Path
 from typing import Any, Final
 
-from pyscep.site.config import SECTIONS, KeyPair, NdesConfig, RenewalConfig, Secret
+from pyscep.site.config import SECTIONS, KeyPair, LimitsConfig, NdesConfig, RenewalConfig, Secret
 
 STARTER: Final = """\
 # Every key is explained in docs/configuration.md, or by `pyscep config reference`.
@@ -59,7 +59,7 @@ A first file:
 Another endpoint is another table. Endpoints that share a CA share its database; a certificate can
 be renewed only where its profile is offered.
 """
-_NESTED: Final = (KeyPair, Secret, RenewalConfig, NdesConfig)
+_NESTED: Final = (KeyPair, Secret, RenewalConfig, NdesConfig, LimitsConfig)
 
 
 def markdown() -> str:

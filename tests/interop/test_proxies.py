@@ -5,12 +5,16 @@ Each is run with the configuration of its page; test_proxy_defaults.py runs it w
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
+from pyscep.site.proxies import TrustedProxies
 from tests.raw_http import CAPS, Reply, talk
 
 from . import peers
-from .proxies import SEND, Running, Yard, enroll, enroll_over_http2, get
+from .proxies import SEND, Place, Running, Yard, enroll, enroll_over_http2, get, run
 from .proxy_recipes import RECIPES
 
 
@@ -155,6 +159,41 @@ def test_media_types(yard: Yard, name: str, operation: str, media_type: str) -> 
     assert reply.headers["cache-control"] == "no-store"
     assert "content-encoding" not in reply.headers
     assert int(reply.headers["content-length"]) == len(reply.body)
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("name", RECIPES)
+def test_who_is_asking(yard: Yard, name: str) -> None:
+    """The proxy says it behind whatever the device has written there itself."""
+    proxy = yard(name)
+    forged = b"Host: scep.example.com\r\nX-Forwarded-For: 192.0.2.66\r\n"
+    for headers in (b"Host: scep.example.com\r\n", forged):
+        assert get(proxy, CAPS, headers=headers).status == 200
+        told = proxy.recorder.seen[-1].headers[b"x-forwarded-for"].decode()
+        assert TrustedProxies(["10.0.0.1"]).source("10.0.0.1", told) == "127.0.0.1"
+
+
+@pytest.mark.interop
+def test_the_proxy_protocol_ends_at_nginx(tmp_path: Path) -> None:
+    """As HAProxy's send-proxy writes it, version 1."""
+    recipe = RECIPES["nginx"]
+    files = recipe.files()
+    block = files["proxy-protocol.inc"]
+    assert "set_real_ip_from 10.0.0.0/8;" in block
+    block = block.replace("10.0.0.0/8", "127.0.0.1").replace(
+        "listen 80 proxy_protocol;", "listen 80; proxy_protocol;")
+    files["scep.conf"] = files["scep.conf"].replace("    listen 80;\n", block)
+
+    def at_port(place: Place) -> dict[str, str]:
+        found = recipe.replacements(place)
+        return found | {"; proxy_protocol;": " proxy_protocol;"}
+
+    with run(replace(recipe, replacements=at_port), tmp_path, files) as proxy:
+        line = b"PROXY TCP4 192.0.2.7 192.0.2.1 40000 80\r\n"
+        request = b"GET /scep?" + CAPS + b" HTTP/1.0\r\nX-Forwarded-For: 192.0.2.66\r\n\r\n"
+        assert talk(proxy.place.http, line + request).status == 200
+        told = proxy.recorder.seen[-1].headers[b"x-forwarded-for"].decode()
+        assert TrustedProxies(["127.0.0.1"]).source("127.0.0.1", told) == "192.0.2.7"
 
 
 @pytest.mark.interop

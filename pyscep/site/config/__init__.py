@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from pyscep.site.config.basis import KeyPair, Secret
 from pyscep.site.config.errors import ConfigError, Problem, problem_of
 from pyscep.site.config.sections import (
     CaConfig,
@@ -23,17 +24,16 @@ from pyscep.site.config.sections import (
     EndpointConfig,
     HookConfig,
     IntuneConfig,
-    KeyPair,
     NdesConfig,
     OneTimeConfig,
+    Policy,
     ProfileConfig,
     RenewalConfig,
     SealedConfig,
-    Secret,
-    ServerConfig,
     StaticConfig,
     WebhookConfig,
 )
+from pyscep.site.config.server import LimitsConfig, ServerConfig
 
 __all__ = [
     "CaConfig",
@@ -44,8 +44,10 @@ __all__ = [
     "HookConfig",
     "IntuneConfig",
     "KeyPair",
+    "LimitsConfig",
     "NdesConfig",
     "OneTimeConfig",
+    "Policy",
     "Problem",
     "ProfileConfig",
     "RenewalConfig",
@@ -61,6 +63,7 @@ __all__ = [
 
 SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("[server]", ServerConfig),
+    ("[server.limits]", LimitsConfig),
     ("[ca.NAME]", CaConfig),
     ("[ca.NAME.ra], [ca.NAME.ra_encryption]", KeyPair),
     ("[profile.NAME]", ProfileConfig),
@@ -108,7 +111,7 @@ def parse(data: dict[str, Any], name: str = "scep.toml") -> Config:
     except ValidationError as error:
         errors = error.errors(include_url=False, include_context=False)
         found = [
-            problem_of(one["type"], one["loc"], one["msg"], one.get("input"), _known())
+            problem_of(one["type"], one["loc"], one["msg"], one.get("input"), _tables())
             for one in errors
             # A list is too short as well when what is in it was refused.
             if one["type"] != "too_short" or not _within(one["loc"], errors)
@@ -124,10 +127,10 @@ def _within(place: tuple[str | int, ...], errors: Iterable[Mapping[str, Any]]) -
     return any(one["loc"] != place and one["loc"][: len(place)] == place for one in errors)
 
 
-def _known() -> list[str]:
-    """Every key there is, to guess which one was meant."""
-    models: list[type[BaseModel]] = [Config, *(model for _, model in SECTIONS)]
-    return sorted({key for model in models for key in model.model_fields})
+def _tables() -> dict[str, list[str]]:
+    """Every key there is by its table, to guess which one was meant."""
+    found = {title: list(model.model_fields) for title, model in SECTIONS}
+    return {"[]": list(Config.model_fields)} | found
 
 
 def _references(config: Config) -> list[Problem]:
@@ -161,4 +164,35 @@ def _references(config: Config) -> list[Problem]:
         paths[folded] = name
         if endpoint.kind != "ndes" and endpoint.ndes != NdesConfig():
             problems.append(Problem(key=f"{here}.ndes", text='only for kind = "ndes"'))
+        if folded in _PAGES:
+            problems.append(
+                Problem(key=f"{here}.path", text="the server itself answers there: take another")
+            )
+        if not problems:
+            problems += _judges(config, here, endpoint)
     return problems
+
+
+_PAGES: Final = ("/healthz", "/readyz", "/metrics")
+
+
+def _judges(config: Config, here: str, endpoint: EndpointConfig) -> Iterator[Problem]:
+    """What does not go with those who are asked about a challenge and told of the end."""
+    asked = [config.challenge[one] for one in endpoint.challenges]
+    for kind in (IntuneConfig, WebhookConfig):
+        if sum(isinstance(one, kind) for one in asked) > 1:
+            # What became of a request is told to all judges of the kind that let it in.
+            yield Problem(
+                key=f"{here}.challenges",
+                text="only one challenge of its kind can be told what became of a request: give "
+                "the other an endpoint of its own",
+            )
+    if any(isinstance(one, IntuneConfig) for one in asked):
+        for name in endpoint.profiles:
+            if config.profile[name].approval == "manual":
+                yield Problem(
+                    key=f"{here}.profiles",
+                    text=f"profile.{name} has requests wait for approval, and when that comes "
+                    "there is no request left that Intune could be notified of; set its "
+                    'approval = "automatic"',
+                )

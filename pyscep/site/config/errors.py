@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -46,7 +46,11 @@ class ConfigError(ValueError):
 
 
 def problem_of(
-    kind: str, place: Sequence[str | int], message: str, value: Any, known: Iterable[str]
+    kind: str,
+    place: Sequence[str | int],
+    message: str,
+    value: Any,
+    tables: Mapping[str, Iterable[str]],
 ) -> Problem:
     """A problem in the terms of the file.
 
@@ -55,15 +59,14 @@ def problem_of(
         place: the way to the value.
         message: pydantic's.
         value: that was found there; it is not shown if it may be a secret.
-        known: all keys, to find out which one was meant.
+        tables: the keys of each table by its heading, to find out which one was meant.
     """
     parts = [str(part) for part in place]
     if parts[:1] == ["challenge"] and len(parts) > 3:
         del parts[2]  # the kind, which is no key of the file
     key = ".".join(parts).removesuffix(".[key]")
     if kind == "extra_forbidden":
-        close = difflib.get_close_matches(parts[-1], list(known), n=1)
-        return Problem(key=key, text="unknown key" + (f": is it {close[0]}?" if close else ""))
+        return Problem(key=key, text=f"unknown key{_meant(parts, tables)}")
     if kind == "missing":
         return Problem(key=key, text="missing")
     if kind == "union_tag_not_found":
@@ -79,3 +82,29 @@ def problem_of(
     message = message.partition(" after validation")[0]
     shown = isinstance(value, str | int | float | bool) and not _SECRET.search(key)
     return Problem(key=key, text=f"{message} (it is {value!a})" if shown else message)
+
+
+def _meant(parts: Sequence[str], tables: Mapping[str, Iterable[str]]) -> str:
+    """The key that an unknown one stands for: of its own table, or else of another."""
+    word = parts[-1]
+    here = [title for title in tables if _is_table(title, parts[:-1])] or ["Secrets"]
+    near = sorted({key for title in here for key in tables[title]})
+    longer = [key for key in near if word and key.startswith(f"{word}_")]
+    if close := difflib.get_close_matches(word, near, n=1) or longer:
+        return f": is it {close[0]}?"
+    for title, keys in tables.items():
+        if word in keys:
+            return f" here: it belongs into {title}"
+    return ""
+
+
+def _is_table(title: str, parts: Sequence[str]) -> bool:
+    """Whether a heading such as ``[ca.NAME.ra]`` is that of the table there."""
+    found = [one for one in parts if not one.isdigit()]
+    for name in re.findall(r"\[([^\[\]]*)\]", title):
+        pattern = name.split(".") if name else []
+        if len(pattern) == len(found) and all(
+            wanted in ("NAME", one) for wanted, one in zip(pattern, found, strict=True)
+        ):
+            return True
+    return False

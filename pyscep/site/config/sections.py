@@ -8,56 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-"""Of a CA, profile, challenge or endpoint; it stands in addresses and in the store."""
+from pyscep.site.config.basis import KeyPair, Name, Secret, Section
+from pyscep.site.config.server import ServerConfig
 
 Source = Literal["profile", "request"]
 Approval = Literal["automatic", "manual"]
 Policy = Literal["modern", "compatible", "legacy"]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Secret(_Section):
-    """Where a secret is; never the secret itself."""
-
-    file: Path | None = Field(default=None, description="A file that only its owner can read.")
-    env: str | None = Field(default=None, description="Name of an environment variable.")
-
-    @model_validator(mode="after")
-    def _one(self) -> Secret:
-        if (self.file is None) == (self.env is None):
-            raise ValueError('give either a file or an env, such as { file = "secret.txt" }')
-        return self
-
-
-class ServerConfig(_Section):
-    """``[server]``: where it listens."""
-
-    host: str = Field(default="127.0.0.1", description="Address to listen on.")
-    port: int = Field(default=8080, ge=0, le=65535, description="TCP port; 0 takes a free one.")
-    publish: bool = Field(
-        default=True,
-        description="Serve each CA's CRL at `/crl/<name>.crl` and its certificate at "
-        "`/aia/<name>.cer`.",
-    )
-
-
-class KeyPair(_Section):
-    """A certificate and its key."""
-
-    certificate: Path = Field(description="PEM file; the chain may follow in it.")
-    key: Path = Field(description="PEM file of the private key.")
-    passphrase: Secret | None = Field(
-        default=None, description="Of the key file, if it is encrypted."
-    )
-
-
-class CaConfig(_Section):
+class CaConfig(Section):
     """``[ca.NAME]``: a CA, with its RA and its database."""
 
     directory: Path | None = Field(
@@ -120,7 +81,7 @@ class CaConfig(_Section):
         return self
 
 
-class RenewalConfig(_Section):
+class RenewalConfig(Section):
     """``[profile.NAME.renewal]``: new certificates by old ones, without a challenge."""
 
     allowed: bool = Field(default=True, description="Whether certificates can be renewed at all.")
@@ -135,7 +96,7 @@ class RenewalConfig(_Section):
     )
 
 
-class ProfileConfig(_Section):
+class ProfileConfig(Section):
     """``[profile.NAME]``: which keys and names are certified, and what certificates say."""
 
     preset: Literal["device", "apple", "intune"] = Field(
@@ -214,21 +175,21 @@ class ProfileConfig(_Section):
     renewal: RenewalConfig = Field(default=RenewalConfig(), description="See below.")
 
 
-class StaticConfig(_Section):
+class StaticConfig(Section):
     """``kind = "static"``: one secret for every device."""
 
     kind: Literal["static"] = Field(description='"static"')
     secret: Secret = Field(description="What devices send.")
 
 
-class OneTimeConfig(_Section):
+class OneTimeConfig(Section):
     """``kind = "one-time"``: each enrolls one key, once; from `pyscep challenge`."""
 
     kind: Literal["one-time"] = Field(description='"one-time"')
     lifetime_minutes: int = Field(default=60, ge=1, description="Minutes that one can be used.")
 
 
-class SealedConfig(_Section):
+class SealedConfig(Section):
     """``kind = "sealed"``: made by a management service for one request each."""
 
     kind: Literal["sealed"] = Field(description='"sealed"')
@@ -238,7 +199,7 @@ class SealedConfig(_Section):
     )
 
 
-class HookConfig(_Section):
+class HookConfig(Section):
     """One receiver of webhooks."""
 
     url: str = Field(description="https, or http on this machine.")
@@ -255,7 +216,7 @@ class HookConfig(_Section):
         return self
 
 
-class WebhookConfig(_Section):
+class WebhookConfig(Section):
     """``kind = "webhook"``: a service is asked about each challenge."""
 
     kind: Literal["webhook"] = Field(description='"webhook"')
@@ -274,7 +235,7 @@ class WebhookConfig(_Section):
     )
 
 
-class IntuneConfig(_Section):
+class IntuneConfig(Section):
     """``kind = "intune"``: Microsoft Intune is asked about each challenge, and told of the end."""
 
     kind: Literal["intune"] = Field(description='"intune"')
@@ -293,7 +254,7 @@ ChallengeConfig = Annotated[
 ]
 
 
-class NdesConfig(_Section):
+class NdesConfig(Section):
     """``[endpoint.NAME.ndes]``: what only an endpoint of the kind `ndes` has."""
 
     accounts: Path | None = Field(
@@ -313,7 +274,7 @@ class NdesConfig(_Section):
     )
 
 
-class EndpointConfig(_Section):
+class EndpointConfig(Section):
     """``[endpoint.NAME]``: one address for clients.
 
     The name stays in the store: keep it. ``default`` goes on with what `pyscep serve` began.
@@ -341,7 +302,14 @@ class EndpointConfig(_Section):
     )
     policy: Policy | None = Field(
         default=None,
-        description="Algorithms; without: modern, and compatible for an ndes endpoint.",
+        description="Algorithms; without: modern, and compatible for an ndes endpoint or one "
+        "with a challenge of Intune's.",
+    )
+    signing_time_window_minutes: int | None = Field(
+        default=None,
+        ge=1,
+        description="Minutes by which the signingTime of a message may differ from this clock; "
+        "without: by any, since phones have wrong clocks.",
     )
     capabilities: tuple[str, ...] | None = Field(
         default=None, description="What GetCACaps says; without: what follows from the settings."
@@ -375,7 +343,7 @@ class EndpointConfig(_Section):
     ndes: NdesConfig = Field(default=NdesConfig(), description="See below.")
 
 
-class Config(_Section):
+class Config(Section):
     """The whole file."""
 
     server: ServerConfig = Field(default=ServerConfig(), description="Where it listens.")
