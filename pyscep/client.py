@@ -66,6 +66,8 @@ class Client:
         ra_fingerprints: SHA-256 of the server's RA certificates; given, no other end-entity
             certificate acts for the CA. Without, one is told from a device's by its
             extendedKeyUsage, which a CA that issues device certificates without any undoes.
+        next_ca_certificates: of ``get_next_ca_cert``: ask for certificates under the CA that
+            comes next (RFC 8894 section 5.1); the present one must be pinned all the same.
         trust_on_first_use: believe whatever the server sends. Only where nobody else can
             answer in its place.
         policy: which algorithms are used and accepted.
@@ -89,6 +91,7 @@ class Client:
         ca_fingerprint: str | None = None,
         ca_certificates: Sequence[x509.Certificate] = (),
         ra_fingerprints: Sequence[str] = (),
+        next_ca_certificates: Sequence[x509.Certificate] = (),
         trust_on_first_use: bool = False,
         policy: AlgorithmPolicy = MODERN,
         ca_identifier: str | None = None,
@@ -108,6 +111,7 @@ class Client:
         )
         self._pinned = tuple(RawCertificate.from_certificate(one) for one in ca_certificates)
         self._agents = frozenset(trust.parse_fingerprint(one) for one in ra_fingerprints)
+        self._next = tuple(RawCertificate.from_certificate(one) for one in next_ca_certificates)
         self._trust_on_first_use = trust_on_first_use
         self._method = method
         self._require_capabilities = tuple(require_capabilities)
@@ -152,14 +156,7 @@ class Client:
             anchors = (trust.find_pinned(certificates, self._fingerprint),)
         elif not anchors:
             anchors = trust.roots_of(certificates)
-        return trust.select(
-            certificates,
-            anchors,
-            self.policy,
-            now=self._now(),
-            check_key_usage=self._check_key_usage,
-            agents=self._agents,
-        )
+        return trust.select(certificates, anchors, self.policy, **self._selection())
 
     def get_next_ca_cert(self) -> Flow[tuple[x509.Certificate, ...]]:
         """Fetch the CA certificate that comes next, signed by the present one.
@@ -327,21 +324,24 @@ class Client:
             # One widely used server closes the connection on GetCACaps (section 3.5.2).
             capabilities = Capabilities()
             capabilities.require(self._require_capabilities)
-        return capabilities, (yield from self.get_ca_cert())
+        ca = yield from self.get_ca_cert()
+        if self._next:
+            ca = trust.under_next(ca, self._next, self.policy, **self._selection())
+        return capabilities, ca
+
+    def _selection(self) -> trust.Selection:
+        return {
+            "now": self._now(),
+            "check_key_usage": self._check_key_usage,
+            "agents": self._agents,
+        }
 
     def _session(
         self, capabilities: Capabilities, ca: CaCertificates, identity: Identity
     ) -> Session:
-        raw = RawCertificate.from_certificate
-        return Session(
-            ca=raw(ca.ca),
-            recipient=raw(ca.recipient),
-            signers=tuple(raw(one) for one in ca.signers),
-            authorities=tuple(raw(one) for one in ca.certificates if trust.is_ca(one)),
-            algorithms=capabilities.choose(self.policy),
-            post=self._method == "post" or (self._method == "auto" and POST in capabilities),
-            identity=identity,
-        )
+        post = self._method == "post" or (self._method == "auto" and POST in capabilities)
+        algorithms = capabilities.choose(self.policy)
+        return Session.of(ca, identity, algorithms=algorithms, post=post)
 
     def _enroll(
         self, session: Session, message: PKCSReq | RenewalReq, transaction: Transaction

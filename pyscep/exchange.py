@@ -38,6 +38,27 @@ class Session:
     post: bool
     identity: Identity = field(repr=False)
 
+    @classmethod
+    def of(
+        cls,
+        ca: trust.CaCertificates,
+        identity: Identity,
+        *,
+        algorithms: Algorithms,
+        post: bool,
+    ) -> Session:
+        """For one request to a server with these certificates."""
+        raw = RawCertificate.from_certificate
+        return cls(
+            ca=raw(ca.ca),
+            recipient=raw(ca.recipient),
+            signers=tuple(raw(one) for one in ca.signers),
+            authorities=tuple(raw(one) for one in ca.certificates if trust.is_ca(one)),
+            algorithms=algorithms,
+            post=post,
+            identity=identity,
+        )
+
     def pending(
         self, url: str, message: PKCSReq | RenewalReq, transaction: Transaction, now: datetime
     ) -> PendingEnrollment:

@@ -20,6 +20,8 @@ from pyscep.lazy import lazy
 
 CHALLENGE_PASSWORD: Final = der.oid("1.2.840.113549.1.9.7")
 EXTENSION_REQUEST: Final = der.oid("1.2.840.113549.1.9.14")
+EXTENSION_REQUESTS: Final = (EXTENSION_REQUEST, der.oid("1.3.6.1.4.1.311.2.1.14"))
+"""By its PKCS #9 name, and by Microsoft's."""
 NAME_VALUE_PAIR: Final = der.oid("1.3.6.1.4.1.311.13.2.1")
 MAX_CHALLENGE_BYTES: Final = 32 * 1024
 """Intune's challenges have 4 to 24 KiB."""
@@ -115,12 +117,20 @@ class CertificateRequest:
         """The extensions that are asked for.
 
         Raises:
-            DecodeError: malformed.
+            DecodeError: malformed, or in several attributes: some readers take the first one,
+                as OpenSSL does, others the last or all (RFC 2985 section 5.4.2 has one value).
         """
+        if sum(map(self.der.count, EXTENSION_REQUESTS)) > 1 and self._extension_requests() > 1:
+            raise DecodeError("extensions in more than one attribute")
         try:
             return self.certificate_request.extensions
         except X509_FAULTS as error:
             raise DecodeError(f"extensions of the CSR: {error}") from error
+
+    def _extension_requests(self) -> int:
+        attributes = () if self._attributes is None else self._attributes.children()
+        oids = (attribute.fields(der.SEQUENCE, 2, "Attribute")[0].raw for attribute in attributes)
+        return sum(oid in EXTENSION_REQUESTS for oid in oids)
 
     @lazy
     def name_value_pairs(self) -> tuple[tuple[str, str], ...]:

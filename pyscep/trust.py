@@ -9,9 +9,9 @@ from __future__ import annotations
 import binascii
 import hmac
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
+from typing import Final, TypedDict
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -30,6 +30,14 @@ _CERTIFICATE_REQUEST_AGENT: Final = x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.
 _CMC_RA: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.28")
 _CMC_CA: Final = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.27")
 _RA_PURPOSES: Final = frozenset({_CERTIFICATE_REQUEST_AGENT, _CMC_RA, _CMC_CA})
+
+
+class Selection(TypedDict):
+    """How certificates are judged; ``select`` says what each means."""
+
+    now: datetime
+    check_key_usage: bool
+    agents: frozenset[bytes]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +187,39 @@ def select(
     )
 
 
+def under_next(
+    present: CaCertificates,
+    following: Sequence[RawCertificate],
+    policy: AlgorithmPolicy,
+    *,
+    now: datetime,
+    check_key_usage: bool,
+    agents: frozenset[bytes] = frozenset(),
+) -> CaCertificates:
+    """The parts for a request under the next CA (RFC 8894 section 5.1, figure 9).
+
+    Requests are encrypted to the next CA, which issues; the present one still signs replies.
+
+    Args:
+        present: of ``select``.
+        following: what GetNextCACert gave, verified; may begin later than now.
+
+    Raises:
+        As ``select``.
+    """
+    tops = roots_of(following)
+    starts = (one.certificate.not_valid_before_utc for one in following)
+    chosen = select(
+        following,
+        tops,
+        policy,
+        now=max(now, *starts),
+        check_key_usage=check_key_usage,
+        agents=agents,
+    )
+    return replace(chosen, signers=tuple(dict.fromkeys((*present.signers, *chosen.signers))))
+
+
 def _is_deputy(certificate: RawCertificate, agents: frozenset[bytes]) -> bool:
     """Whether an end-entity certificate acts for the CA."""
     if agents:
@@ -223,6 +264,22 @@ def is_ca(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, *X509_FAULTS):
         return False
+
+
+def acts_for_ca(certificate: x509.Certificate) -> bool:
+    """A CA's certificate, or one that names a purpose of RAs: whatever else it is, no device's.
+
+    An RA without extendedKeyUsage can't be told from a device by its certificate alone.
+    """
+    if is_ca(certificate):
+        return True
+    try:
+        usage = certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return False
+    except X509_FAULTS:
+        return True
+    return bool(set(usage) & _RA_PURPOSES)
 
 
 def is_registration_authority(certificate: x509.Certificate) -> bool:

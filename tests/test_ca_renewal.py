@@ -145,7 +145,8 @@ def test_r07_ca_and_ra_certificates_do_not_renew(tmp_path: Path) -> None:
     trusting = Setting(tmp_path, trusted_renewal_issuers=[ca_identity().certificate])
     trusting.ca = trusting.reopen(issuer=other_ca())
     trusting.refuses(
-        lambda: trusting.renew(pyscep.Identity(sub, sub_ca_key), subject="CN=Sub"), "unknown CA")
+        lambda: trusting.renew(pyscep.Identity(sub, sub_ca_key), subject="CN=Sub"),
+        "not a device's")
 
 
 def other_ca() -> pyscep.Identity:

@@ -422,7 +422,7 @@ def test_sqlite_uri(tmp_path: Path) -> None:
 def test_tables_of_another_version(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     setting.sql("UPDATE secrets SET value = x'3939' WHERE name = 'schema_version'")
-    with pytest.raises(ValueError, match="version '99', this program needs 1"):
+    with pytest.raises(ValueError, match="version '99', this program needs 2"):
         setting.reopen()
 
 

@@ -81,7 +81,8 @@ def pair(name: str, value: str) -> bytes:
 
 
 def raw_request(*attributes: bytes, **more: Any) -> pyscep.CertificateRequest:
-    data = keys.csr(keys.rsa_key("client"), attributes=attributes, challenge="s", **more)
+    more = {"challenge": "s"} | more
+    data = keys.csr(keys.rsa_key("client"), attributes=attributes, **more)
     return pyscep.pkcs10.read(data)
 
 
@@ -382,15 +383,82 @@ def test_extensions_that_are_there_twice(tmp_path: Path, profile: Profile) -> No
     setting.refuses(lambda: issue(setting, raw_request(extension_request(*twice))), "uplicate")
 
 
-def test_extensions_in_two_places() -> None:
-    """Some tools write one attribute for each; nothing of the second one gets in."""
+@pytest.mark.parametrize("other", ["1.2.840.113549.1.9.14", "1.3.6.1.4.1.311.2.1.14"])
+def test_extensions_in_two_places(tmp_path: Path, other: str) -> None:
+    """OpenSSL sees the first attribute alone; whoever checks must not see another one than we."""
+    san = extension("2.5.29.17", asn1.seq(asn1.tlv(0x82, b"second.example")))
     csr = raw_request(
         extension_request(extension("2.5.29.15", bytes.fromhex("03020780"))),
-        extension_request(extension("2.5.29.17", asn1.seq(asn1.tlv(0x82, b"second.example")))),
+        attribute(other, asn1.seq(san)),
     )
-    taken = Profile(key_usage_source="request")
-    assert taken.take_names(csr).san_texts == ()
-    assert taken.for_request(csr).key_usage == ("digitalSignature",)
+    seen = openssl("req", "-noout", "-text", data=pem_of(csr))
+    assert "Digital Signature" in seen
+    assert "DNS:second.example" not in seen
+    setting = Setting(tmp_path, static_challenge="s")
+    setting.refuses(lambda: issue(setting, csr), "extensions in more than one attribute")
+    assert setting.serials == []
+
+
+def test_one_attribute_of_extensions_by_either_name(tmp_path: Path) -> None:
+    """Also where the octets of its OID come once more, in a name."""
+    san = extension("2.5.29.17", asn1.seq(asn1.tlv(0x82, b"one.example")))
+    for name in ("1.2.840.113549.1.9.14", "1.3.6.1.4.1.311.2.1.14"):
+        text = asn1.oid(name).decode("latin-1")
+        csr = raw_request(attribute(name, asn1.seq(san)), pair("name", text))
+        setting = Setting(tmp_path, static_challenge="s", endpoint=name)
+        assert setting.ca.profiles["device"].take_names(csr).san_texts == ("dns:one.example",)
+
+
+def pem_of(csr: pyscep.CertificateRequest) -> bytes:
+    return csr.certificate_request.public_bytes(Encoding.PEM)
+
+
+def test_what_waited_gets_what_it_asked_for(tmp_path: Path) -> None:
+    """Approved, it is the certificate that is issued at once otherwise."""
+    wishes = (
+        pair("ValidityPeriod", "Days"), pair("ValidityPeriodUnits", "30"),
+        extension_request(
+            extension("2.5.29.15", bytes.fromhex("03020780"), critical=True),
+            extension("2.5.29.37", asn1.seq(
+                asn1.oid("1.3.6.1.5.5.7.3.4"), asn1.oid("1.3.6.1.5.5.7.3.3"))),
+        ))
+    csr = raw_request(*wishes)
+    lenient = Profile(
+        key_usage_source="request", validity_source="request",
+        optional_extended_key_usage=("emailProtection", "serverAuth"))
+    setting = Setting(tmp_path, static_challenge="s", profiles=lenient)
+    key = keys.rsa_key("client")
+    at_once = issue(setting, csr)
+    assert at_once.not_valid_after_utc == setting.clock() + timedelta(days=30)
+
+    def approved(
+        stored: Profile, later: Profile, endpoint: str, csr: Any = csr
+    ) -> x509.Certificate:
+        setting.ca = setting.reopen(profiles=stored, endpoint=endpoint)
+        waiting = pyscep.run(setting.client.enroll(key, csr), setting.send)
+        assert isinstance(waiting, pyscep.PendingEnrollment)
+        setting.ca = setting.reopen(profiles=later, endpoint=endpoint)
+        (attempt,) = setting.ca.pending()
+        return setting.ca.approve(attempt.id)
+
+    manual = replace(lenient, approval="manual")
+    later = approved(manual, manual, "manual")
+    assert extensions_of(later) == extensions_of(at_once)
+    assert later.not_valid_after_utc == at_once.not_valid_after_utc
+    # A request without challenge waits as well.
+    optional = replace(lenient, challenge="optional")
+    unseen = approved(optional, optional, "optional", raw_request(*wishes, challenge=None))
+    assert extensions_of(unseen) == extensions_of(at_once)
+    # What the profile has stopped to give meanwhile is not given.
+    strict = replace(manual, optional_extended_key_usage=(), validity=timedelta(days=7))
+    narrower = approved(manual, strict, "strict")
+    eku = narrower.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    assert list(eku) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert narrower.not_valid_after_utc == setting.clock() + timedelta(days=7)
+
+
+def extensions_of(certificate: x509.Certificate) -> list[x509.Extension[Any]]:
+    return list(certificate.extensions)
 
 
 @pytest.mark.parametrize("text", ["a\x00.example", "a\u202eb", "a\u2066b", "a\u200fb"])

@@ -17,6 +17,7 @@ from pyscep.ca.challenge import (
     Refused,
     StaticChallenge,
 )
+from pyscep.ca.generations import Generation
 from pyscep.ca.issuer import Issuer, IssuerError
 from pyscep.ca.keyfiles import (
     KeyFileError,
@@ -36,6 +37,7 @@ __all__ = [
     "ChallengeProvider",
     "ChallengeRequest",
     "FirstOf",
+    "Generation",
     "Granted",
     "Issuer",
     "IssuerError",

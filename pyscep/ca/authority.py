@@ -14,11 +14,10 @@ from types import TracebackType
 from typing import Any, Final, Unpack
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 
 from pyscep.ca import directory as files
-from pyscep.ca import ledger
-from pyscep.ca.authorizer import Authorized, Authorizer
+from pyscep.ca.administration import Administration
+from pyscep.ca.authorizer import Authorizer
 from pyscep.ca.challenge import (
     ChallengeProvider,
     FirstOf,
@@ -26,10 +25,10 @@ from pyscep.ca.challenge import (
     StaticChallenge,
     utc_now,
 )
+from pyscep.ca.creation import NOWHERE, Addresses
+from pyscep.ca.generations import Generation, Succession
 from pyscep.ca.issuer import Issuer
 from pyscep.ca.profile import Profile
-from pyscep.ca.records import Attempt, CertificateRecord
-from pyscep.ca.refusal import Refusal
 from pyscep.ca.registrar import Registrar
 from pyscep.ca.responder import Responder
 from pyscep.ca.revocation import RevocationList
@@ -42,11 +41,9 @@ from pyscep.server import PkiRequest, Server
 
 REDELIVERY: Final = timedelta(minutes=20)
 """How long NDES remembers a request."""
-APPROVED_DELIVERY: Final = timedelta(days=7)
-"""How long after its approval a request can be repeated instead of polled."""
 
 
-class CertificateAuthority:
+class CertificateAuthority(Administration):
     """A CA with its rules, its store and its challenges.
 
     Use ``open``, ``create``, ``load`` or ``load_or_create``; the constructor is for those who
@@ -55,12 +52,16 @@ class CertificateAuthority:
 
     Args:
         store: what it must not forget.
-        issuer: the CA's certificate and key.
+        issuer: the CA's certificate and key; a Generation also says who talks to clients.
         profiles: what is issued; the first is the default, a challenge can name another.
         challenge: checks challenges; by default one-time challenges kept in the store.
         static_challenge: a secret that is accepted beside the one-time challenges.
         recipient: the RA that talks to clients; None: the CA does so with its own key.
         encryption: a second RA that requests are encrypted to.
+        next_ca: follows this CA (RFC 8894 section 4.7): it issues already to clients that
+            encrypt to it.
+        previous_cas: those that this CA has followed, the latest first. They issue no more;
+            a client that still encrypts to one gets a certificate of this CA.
         endpoint: keeps apart what several endpoints have in one store.
         trusted_renewal_issuers: CAs whose certificates can be renewed here.
         legacy_renewal: a PKCSReq that a certificate of ours signed can be a renewal.
@@ -79,12 +80,14 @@ class CertificateAuthority:
         self,
         *,
         store: Store,
-        issuer: Identity | Issuer,
+        issuer: Identity | Issuer | Generation,
         profiles: Profile | Sequence[Profile] = (),
         challenge: ChallengeProvider | None = None,
         static_challenge: str | None = None,
         recipient: Identity | None = None,
         encryption: Identity | None = None,
+        next_ca: Generation | None = None,
+        previous_cas: Sequence[Generation] = (),
         endpoint: str = "default",
         trusted_renewal_issuers: Sequence[x509.Certificate] = (),
         legacy_renewal: bool = True,
@@ -93,12 +96,19 @@ class CertificateAuthority:
         now: Callable[[], datetime] = utc_now,
         token_bytes: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        if encryption is not None and recipient is None:
-            raise ValueError("an RA for encryption needs an RA that signs: give recipient")
-        self.issuer = issuer if isinstance(issuer, Issuer) else Issuer(issuer)
+        if not isinstance(issuer, Generation):
+            issuer = Generation(
+                issuer=issuer if isinstance(issuer, Issuer) else Issuer(issuer),
+                recipient=recipient,
+                encryption=encryption,
+            )
+        elif recipient is not None or encryption is not None:
+            raise ValueError("a Generation brings its RAs with it: leave out the others")
+        self.issuer = issuer.issuer
+        self.recipient = issuer.recipient
+        self.encryption = issuer.encryption
+        self.succession = Succession(current=issuer, next=next_ca, previous=tuple(previous_cas))
         self.store = store
-        self.recipient = recipient
-        self.encryption = encryption
         self.profiles = _by_name(profiles)
         self._endpoint = endpoint
         self._redelivery = redelivery
@@ -111,7 +121,7 @@ class CertificateAuthority:
             raise ValueError("give either challenge or static_challenge")
         self._authorizer = Authorizer(
             store=store,
-            issuer=self.issuer,
+            succession=self.succession,
             profiles=self.profiles,
             challenge=self._challenge,
             redelivery=redelivery,
@@ -119,12 +129,15 @@ class CertificateAuthority:
             legacy_renewal=legacy_renewal,
         )
         self._registrar = Registrar(
-            store=store, issuer=self.issuer, endpoint=endpoint, token_bytes=token_bytes
+            store=store, succession=self.succession, endpoint=endpoint, token_bytes=token_bytes
         )
-        self._revocation = RevocationList(store=store, issuer=self.issuer)
+        self._revocation = {
+            number: RevocationList(store=store, issuer=one)
+            for number, one in self.succession.issuers.items()
+        }
         self._responder = Responder(
             store=store,
-            issuer=self.issuer,
+            succession=self.succession,
             endpoint=endpoint,
             authorizer=self._authorizer,
             registrar=self._registrar,
@@ -137,7 +150,7 @@ class CertificateAuthority:
 
     @classmethod
     def open(
-        cls, url: str, *, issuer: Identity | Issuer, **settings: Unpack[OpenSettings]
+        cls, url: str, *, issuer: Identity | Issuer | Generation, **settings: Unpack[OpenSettings]
     ) -> CertificateAuthority:
         """A CA on the database at ``url``; its tables are made when they are missing.
 
@@ -159,6 +172,8 @@ class CertificateAuthority:
         validity: timedelta = timedelta(days=3650),
         topology: str = "ra",
         parent: Identity | None = None,
+        parent_addresses: Addresses = NOWHERE,
+        base_url: str | None = None,
         password: bytes | None = None,
         database: str | None = None,
         **settings: Unpack[Settings],
@@ -175,6 +190,9 @@ class CertificateAuthority:
                 one decrypts), ``ndes`` (as ra-split, with NDES's extended key usage) or
                 ``ca`` (the CA's own key does both).
             parent: the CA above this one; None makes a root.
+            parent_addresses: where the parent's CRL and certificate are published.
+            base_url: where the server is reached by http, such as ``http://pki.example``:
+                certificates then say where CRL and CA certificate are (``/crl``, ``/aia``).
             password: encrypts the key files.
             database: URL of another database than ``scep.db`` beside the keys.
             settings: as for the constructor.
@@ -191,6 +209,8 @@ class CertificateAuthority:
             validity=validity,
             topology=topology,
             parent=parent,
+            parent_addresses=parent_addresses,
+            base_url=base_url,
             password=password,
             now=settings.get("now", utc_now)(),
         )
@@ -220,9 +240,9 @@ class CertificateAuthority:
         found = files.load(directory, password=password)
         return cls(
             store=Store(database or files.database_url(directory)),
-            issuer=found.ca,
-            recipient=found.recipient,
-            encryption=found.encryption,
+            issuer=found.generation(),
+            next_ca=None if found.next is None else found.next.generation(),
+            previous_cas=[one.generation() for one in found.previous],
             **settings,
         )
 
@@ -252,7 +272,13 @@ class CertificateAuthority:
             policy: which algorithms it accepts.
             arguments: as for Server.
         """
-        arguments = {"now": self._now, "token_bytes": self._token_bytes, **arguments}
+        arguments = {
+            "now": self._now,
+            "token_bytes": self._token_bytes,
+            "rollover": self.succession.rollover,
+            "next_ca_certificates": self.succession.next_ca_certificates,
+            **arguments,
+        }
         if self.recipient is None:
             return Server(self.issuer.identity, policy=policy, **arguments)
         return Server(
@@ -263,101 +289,6 @@ class CertificateAuthority:
             policy=policy,
             **arguments,
         )
-
-    # --- for the people who run it ----------------------------------------------------
-
-    @property
-    def ca_certificates(self) -> tuple[x509.Certificate, ...]:
-        """The CA's certificate, then its chain."""
-        return self.issuer.certificate, *self.issuer.identity.chain
-
-    @property
-    def fingerprint(self) -> str:
-        """``sha256:<hex>`` of the CA's certificate, for clients to pin."""
-        return "sha256:" + self.issuer.certificate.fingerprint(hashes.SHA256()).hex()
-
-    def new_challenge(
-        self,
-        *,
-        subject: str | None = None,
-        sans: Sequence[str] = (),
-        profile: str | None = None,
-        lifetime: timedelta | None = None,
-    ) -> str:
-        """A challenge to hand to a device; see ChallengeProvider.generate.
-
-        Raises:
-            ValueError: an unknown profile, or what the provider can't do.
-        """
-        if profile is not None and profile not in self.profiles:
-            raise ValueError(f"profile {profile!r} is none of {', '.join(self.profiles)}")
-        return self._challenge.generate(
-            subject=subject, sans=sans, profile=profile, lifetime=lifetime
-        )
-
-    def pending(self) -> tuple[Attempt, ...]:
-        """The requests that wait for a decision, oldest first, each once."""
-        self.store.write(lambda connection: ledger.expire_pending(connection, self._now()))
-        with self.store.read() as connection:
-            attempts = ledger.pending_attempts(connection, self._endpoint)
-        first: dict[str, Attempt] = {}
-        for attempt in attempts:
-            first.setdefault(attempt.issue_key, attempt)
-        return tuple(first.values())
-
-    def approve(self, attempt_id: int) -> x509.Certificate:
-        """Grant a pending request; the client gets the certificate when it polls.
-
-        Raises:
-            LookupError: no such attempt is pending, or it is the renewal of a certificate
-                that has been revoked since.
-        """
-        now = self._now()
-
-        def authorize(attempt: Attempt) -> Authorized:
-            ends = max(attempt.window_ends, now + APPROVED_DELIVERY)
-            return self._authorizer.approved(attempt, ends)
-
-        try:
-            record = self._registrar.approve(attempt_id, authorize, now)
-        except Refusal as refusal:
-            raise LookupError(f"attempt {attempt_id}: {refusal.reason}") from refusal
-        return self._registrar.finish(record, now).certificate
-
-    def deny(self, attempt_id: int, reason: str = "") -> None:
-        """Refuse a pending request.
-
-        Args:
-            attempt_id: of the request.
-            reason: for the log; the client does not get it.
-
-        Raises:
-            LookupError: no such attempt is pending.
-        """
-        attempt = self._registrar.deny(attempt_id, reason, self._now(), self._redelivery)
-        self._authorizer.report(attempt.credential, "denied", attempt.transaction_id, reason=reason)
-
-    def certificates(self, limit: int = 1000) -> tuple[CertificateRecord, ...]:
-        """What has been issued, newest first."""
-        with self.store.read() as connection:
-            return ledger.newest(connection, self.issuer.id, limit)
-
-    def revoke(self, serial_number: int, reason: str = "unspecified") -> None:
-        """Revoke a certificate; the next CRL has it at once.
-
-        Args:
-            serial_number: of the certificate.
-            reason: an RFC 5280 name such as ``keyCompromise``.
-
-        Raises:
-            LookupError: no issued certificate has that serial number.
-            ValueError: an unknown reason.
-        """
-        self._revocation.revoke(serial_number, reason, self._now())
-
-    def crl(self) -> bytes:
-        """The current CRL, DER."""
-        return self._revocation.current(self._now())
 
     def close(self) -> None:
         """Close the connections to the store."""

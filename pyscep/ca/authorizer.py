@@ -9,26 +9,26 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from sqlalchemy import Connection
 
-from pyscep.ca import ledger, names
+from pyscep.ca import ledger
 from pyscep.ca.challenge import (
     ChallengeProvider,
     ChallengeRequest,
     Granted,
     Notification,
 )
-from pyscep.ca.issuer import Issuer
+from pyscep.ca.generations import Succession
 from pyscep.ca.names import Names
 from pyscep.ca.profile import ClientKey, Profile, choose
 from pyscep.ca.records import Attempt, CertificateRecord
 from pyscep.ca.refusal import Refusal
+from pyscep.ca.renewal import check_migrant, check_renewable, renewed_names
 from pyscep.ca.store import Store
 from pyscep.errors import DecodeError
 from pyscep.identity import X509_FAULTS
@@ -64,6 +64,8 @@ class Authorized:
     claim: Callable[[Connection, str, datetime], bool] | None = field(default=None, repr=False)
     signer_id: int | None = None
     """The certificate of ours that signed a renewal."""
+    wishes: Mapping[str, Any] | None = None
+    """What the request narrows the profile to, for a request that waits."""
     _seal: object = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +93,7 @@ class Authorizer:
     """Decides on requests for one CA.
 
     Args:
-        store, issuer: of the CA.
+        store, succession: of the CA; what any generation issued can be renewed.
         profiles: by name; the first is the default.
         challenge: checks challenges.
         redelivery: how long a request with a reusable credential counts as the same.
@@ -104,7 +106,7 @@ class Authorizer:
         self,
         *,
         store: Store,
-        issuer: Issuer,
+        succession: Succession,
         profiles: Mapping[str, Profile],
         challenge: ChallengeProvider,
         redelivery: timedelta,
@@ -112,7 +114,7 @@ class Authorizer:
         legacy_renewal: bool,
     ) -> None:
         self._store = store
-        self._issuer = issuer
+        self._succession = succession
         self._profiles = profiles
         self._challenge = challenge
         self._redelivery = redelivery
@@ -120,7 +122,11 @@ class Authorizer:
         self._legacy_renewal = legacy_renewal
 
     def enrollment(
-        self, request: PkiRequest, message: PKCSReq, endpoint: str, now: datetime
+        self,
+        request: PkiRequest,
+        message: PKCSReq,
+        now: datetime,
+        asked: ChallengeRequest | None,
     ) -> Authorized:
         """Decide on a PKCSReq (RFC 8894 section 2.4).
 
@@ -130,7 +136,6 @@ class Authorizer:
         Raises:
             Refusal: neither.
         """
-        asked = ChallengeRequest.of(request, message, endpoint, now)
         reason = "the request has no challenge"
         if asked is not None:
             verdict = self._challenge.verify(asked)
@@ -162,13 +167,15 @@ class Authorizer:
         if profile is None:
             # Issued at another endpoint of this CA, for other purposes.
             raise Refusal(f"renewal: the profile {record.profile!r} is none of this endpoint's")
-        _check_renewable(profile, record.certificate, request, message, now)
+        check_renewable(profile, record.certificate, request, message, now)
         originals = [record.certificate.subject, _name(record.requested_subject)]
+        wishes = profile.narrowing(message.csr)
         return Authorized(
             credential=_credential(request),
-            profile=profile.for_request(message.csr),
+            profile=profile.narrowed(wishes),
+            wishes=wishes,
             key=profile.check_key(message.csr),
-            names=_renewed_names(profile, message, record.certificate, originals),
+            names=renewed_names(profile, message, record.certificate, originals),
             window_ends=now + self._redelivery,
             waits=profile.renewal.approval == "manual",
             signer_id=record.id,
@@ -182,7 +189,7 @@ class Authorizer:
             raise Refusal(f"there is no profile {attempt.profile!r} any more")
         return Authorized(
             credential=attempt.credential,
-            profile=profile,
+            profile=profile.narrowed(attempt.wishes),
             names=profile.identify(attempt.names),
             key=_load_key(attempt.spki or b""),
             window_ends=window_ends,
@@ -232,9 +239,11 @@ class Authorizer:
         try:
             profile = self._profile_of(granted, message)
             _check_signer_key(profile, request)
+            wishes = profile.narrowing(message.csr)
             return Authorized(
                 credential=granted.credential,
-                profile=profile.for_request(message.csr),
+                profile=profile.narrowed(wishes),
+                wishes=wishes,
                 key=profile.check_key(message.csr),
                 names=profile.take_names(message.csr),
                 window_ends=granted.expires_at or asked.now + self._redelivery,
@@ -266,9 +275,11 @@ class Authorizer:
     def _by_approval(self, request: PkiRequest, message: PKCSReq, now: datetime) -> Authorized:
         profile = self._choose(message)
         _check_signer_key(profile, request)
+        wishes = profile.narrowing(message.csr)
         return Authorized(
             credential=NO_CREDENTIAL,
-            profile=profile,
+            profile=profile.narrowed(wishes),
+            wishes=wishes,
             key=profile.check_key(message.csr),
             names=profile.take_names(message.csr),
             window_ends=now + self._redelivery,
@@ -281,14 +292,21 @@ class Authorizer:
         signer = request.signer
         if signer.is_self_issued:
             raise Refusal("renewal: the signer's certificate is self-signed")
-        if signer.issuer != self._issuer.identity.raw.subject:
+        # Without cryptography's idea of names: certificates of ours have ours octet for octet.
+        issuers = [
+            one.id
+            for one in self._succession.issuers.values()
+            if one.identity.raw.subject == signer.issuer
+        ]
+        if not issuers:
             return None
         with self._store.read() as connection:
-            record = ledger.by_serial(connection, self._issuer.id, signer.serial_number)
-        if record is None or record.der != signer.der:
-            # Also what an RA certificate gets: it is not among the issued ones.
-            raise Refusal("renewal: the signer's certificate was not issued to a client here")
-        return record
+            for issuer_id in issuers:
+                record = ledger.by_serial(connection, issuer_id, signer.serial_number)
+                if record is not None and record.der == signer.der:
+                    return record
+        # Also what an RA certificate gets: it is not among the issued ones.
+        raise Refusal("renewal: the signer's certificate was not issued to a client here")
 
     def _migration(
         self, request: PkiRequest, message: PKCSReq | RenewalReq, now: datetime
@@ -306,38 +324,20 @@ class Authorizer:
         certificate: x509.Certificate,
         now: datetime,
     ) -> Authorized:
-        if not any(_issued_by(certificate, issuer) for issuer in self._trusted):
-            raise Refusal("renewal: the signer's certificate is of an unknown CA")
+        check_migrant(certificate, self._trusted)
         profile = self._choose(message)
-        _check_renewable(profile, certificate, request, message, now)
+        check_renewable(profile, certificate, request, message, now)
+        wishes = profile.narrowing(message.csr)
         return Authorized(
             credential=_credential(request),
-            profile=profile.for_request(message.csr),
+            profile=profile.narrowed(wishes),
+            wishes=wishes,
             key=profile.check_key(message.csr),
-            names=_renewed_names(profile, message, certificate, [certificate.subject]),
+            names=renewed_names(profile, message, certificate, [certificate.subject]),
             window_ends=now + self._redelivery,
             waits=profile.renewal.approval == "manual",
             _seal=_SEAL,
         )
-
-
-def _check_renewable(
-    profile: Profile,
-    certificate: x509.Certificate,
-    request: PkiRequest,
-    message: PKCSReq | RenewalReq,
-    now: datetime,
-) -> None:
-    rules = profile.renewal
-    if not rules.allowed:
-        raise Refusal(f"renewal: the profile {profile.name!r} does not allow it")
-    ends = certificate.not_valid_after_utc
-    if now > ends + rules.grace or now < certificate.not_valid_before_utc:
-        raise Refusal("renewal: the signer's certificate is not valid now")
-    if rules.window is not None and now < ends - rules.window:
-        raise Refusal("renewal: too early")
-    if not rules.same_key and message.csr.spki == request.signer.spki:
-        raise Refusal("renewal: the profile demands a new key")
 
 
 def _check_signer_key(profile: Profile, request: PkiRequest) -> None:
@@ -347,29 +347,6 @@ def _check_signer_key(profile: Profile, request: PkiRequest) -> None:
 
 def _credential(request: PkiRequest) -> str:
     return f"cert:{request.signer.sha256.hex()}"
-
-
-def _renewed_names(
-    profile: Profile,
-    message: PKCSReq | RenewalReq,
-    certificate: x509.Certificate,
-    originals: Sequence[x509.Name],
-) -> Names:
-    """The names of the old certificate, which the request must repeat or leave out.
-
-    Its subject may be what the first request had, of which the profile has left something
-    out since: Cisco's renewals differ from its certificates in that.
-    """
-    if profile.renewal.subject_change:
-        return profile.take_names(message.csr)
-    old = Names.of_certificate(certificate)
-    subject = names.subject_of(message.csr)
-    if len(subject.rdns) and not any(names.same_name(subject, one) for one in originals):
-        raise Refusal("renewal: the subject differs from the certificate's")
-    allowed = set(names.kept_san_texts(profile.name_rules, message.csr))
-    if allowed and allowed != set(old.san_texts):
-        raise Refusal("renewal: the alternative names differ from the certificate's")
-    return profile.identify(old)
 
 
 def _load_key(spki: bytes) -> ClientKey:
@@ -382,15 +359,3 @@ def _load_key(spki: bytes) -> ClientKey:
 
 def _name(encoded: bytes) -> x509.Name:
     return x509.Name.from_bytes(encoded)
-
-
-def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    """Whether a CA signed this certificate, and not as another CA."""
-    try:
-        certificate.verify_directly_issued_by(issuer)
-        constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
-    except (*X509_FAULTS, InvalidSignature):
-        return False
-    except x509.ExtensionNotFound:
-        return True
-    return not constraints.value.ca

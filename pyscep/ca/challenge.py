@@ -49,10 +49,17 @@ class ChallengeRequest:
     source: str | None
     """The peer's address, where it is known."""
     now: datetime
+    issuer_id: str = ""
+    """The CA that was asked, as the store names it: of a rollover there are two."""
 
     @classmethod
     def of(
-        cls, request: PkiRequest, message: PKCSReq | RenewalReq, endpoint: str, now: datetime
+        cls,
+        request: PkiRequest,
+        message: PKCSReq | RenewalReq,
+        endpoint: str,
+        now: datetime,
+        issuer_id: str,
     ) -> ChallengeRequest | None:
         """What a provider gets to see of a request; None if it has no challenge."""
         if not message.challenge_password:
@@ -64,6 +71,7 @@ class ChallengeRequest:
             transaction_id=request.transaction.transaction_id,
             source=request.source,
             now=now,
+            issuer_id=issuer_id,
         )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import AuthorityInformationAccessOID, NameOID
 
 from pyscep.ca.profile import key_usage
 from pyscep.identity import Identity
@@ -35,6 +36,41 @@ KEY_TYPES: Final[dict[str, Callable[[], CaKey]]] = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where CRL and certificate of an issuer can be had, by http.
+
+    Windows refuses chains without.
+    """
+
+    crl: tuple[str, ...] = ()
+    certificate: tuple[str, ...] = ()
+
+    @property
+    def extensions(self) -> tuple[x509.ExtensionType, ...]:
+        """What its certificates say about that: CRLDistributionPoints, authorityInfoAccess."""
+        found: list[x509.ExtensionType] = []
+        if self.crl:
+            found.append(
+                x509.CRLDistributionPoints(
+                    x509.DistributionPoint([x509.UniformResourceIdentifier(url)], None, None, None)
+                    for url in self.crl
+                )
+            )
+        if self.certificate:
+            issuers = AuthorityInformationAccessOID.CA_ISSUERS
+            found.append(
+                x509.AuthorityInformationAccess(
+                    x509.AccessDescription(issuers, x509.UniformResourceIdentifier(url))
+                    for url in self.certificate
+                )
+            )
+        return tuple(found)
+
+
+NOWHERE: Final = Addresses()
+
+
 def generate_key(key_type: str) -> CaKey:
     """A new key of one of KEY_TYPES.
 
@@ -56,6 +92,8 @@ def make_ca(
     serial_number: int,
     decrypts: bool,
     parent: Identity | None = None,
+    parent_addresses: Addresses = NOWHERE,
+    starts: datetime | None = None,
 ) -> x509.Certificate:
     """A CA certificate: self-signed, or signed by ``parent`` and then no longer valid than it.
 
@@ -63,16 +101,19 @@ def make_ca(
         key: of the new CA.
         common_name: of its subject.
         organization: of its subject, or None.
-        validity: from now on.
+        validity: from now on, or from ``starts`` on.
         now: the time of issue.
         serial_number: positive, at most 20 octets.
         decrypts: whether clients encrypt to this key, for lack of an RA (adds
             keyEncipherment, RFC 8894 section 3.5.2).
         parent: the CA above; None makes a root.
+        parent_addresses: where its CRL and its certificate are published.
+        starts: notBefore, for a CA that is to follow another one; None: now, for slow clocks
+            two days ago.
     """
     subject = _name(common_name, organization)
     issuer = parent.certificate.subject if parent else subject
-    not_after = now + validity
+    not_after = (starts or now) + validity
     if parent:
         not_after = min(not_after, parent.certificate.not_valid_after_utc)
     usages = ["digitalSignature", "keyEncipherment"] if decrypts else ["digitalSignature"]
@@ -82,7 +123,7 @@ def make_ca(
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(serial_number)
-        .not_valid_before(now - BACKDATE)
+        .not_valid_before(starts or now - BACKDATE)
         .not_valid_after(not_after)
         # An intermediate issues to devices only; a root may have an intermediate below.
         .add_extension(x509.BasicConstraints(True, 0 if parent else None), critical=True)
@@ -91,6 +132,8 @@ def make_ca(
     )
     if parent:
         builder = builder.add_extension(_issuer_key_identifier(parent.certificate), False)
+        for extension in parent_addresses.extensions:
+            builder = builder.add_extension(extension, False)
     signing_key = parent.private_key if parent else key
     return builder.sign(signing_key, hashes.SHA256())
 
@@ -103,6 +146,7 @@ def make_ra(
     now: datetime,
     serial_number: int,
     request_agent: bool = False,
+    addresses: Addresses = NOWHERE,
 ) -> x509.Certificate:
     """An RA certificate, valid as long as its CA.
 
@@ -114,6 +158,7 @@ def make_ra(
         serial_number: positive, at most 20 octets.
         request_agent: add the extended key usage Certificate Request Agent, which the two
             certificates of NDES have.
+        addresses: where the CA's CRL and certificate are published.
     """
     names = ca.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     base = str(names[0].value) if names else "pyscep CA"
@@ -134,6 +179,8 @@ def make_ra(
     )
     if request_agent:
         builder = builder.add_extension(x509.ExtendedKeyUsage([REQUEST_AGENT]), False)
+    for extension in addresses.extensions:
+        builder = builder.add_extension(extension, False)
     return builder.sign(ca.private_key, hashes.SHA256())
 
 

@@ -5,7 +5,7 @@ Functions of a connection, so that the authority decides what belongs to one tra
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -293,11 +293,13 @@ def signed_request_for(connection: Connection, certificate_id: int, signer_key: 
     return connection.execute(query.limit(1)).first() is not None
 
 
-def same_holder(connection: Connection, record: CertificateRecord, key: str) -> bool:
-    """Whether that key has another certificate for the same subject, not revoked."""
+def same_holder(
+    connection: Connection, record: CertificateRecord, key: str, issuers: Collection[str]
+) -> bool:
+    """Whether that key has another certificate of them for the same subject, not revoked."""
     query = select(_certificates.c.id).where(
         _certificates.c.csr_key == key,
-        _certificates.c.issuer_id == record.issuer_id,
+        _certificates.c.issuer_id.in_(issuers),
         _certificates.c.subject_der == record.subject_der,
         _certificates.c.state == "issued",
     )

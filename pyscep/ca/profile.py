@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import cached_property
@@ -229,31 +229,65 @@ class Profile:
             check_sid(sid)
         return replace(taken, sid=sid)
 
+    def narrowing(self, csr: CertificateRequest) -> dict[str, Any] | None:
+        """What one request asks for of what the profile leaves to requests.
+
+        Returns:
+            Values for ``narrowed`` that JSON can hold: a request that waits for approval is
+            not kept, only this. None where nothing is left to it, or it asks for nothing.
+
+        Raises:
+            Refusal: it can't be read.
+        """
+        asked: dict[str, Any] = {}
+        if self.key_usage_source == "request":
+            usage = wishes.asked(csr, x509.KeyUsage)
+            if usage is not None:
+                asked["key_usage"] = [one for one in KEY_USAGES if getattr(usage, KEY_USAGES[one])]
+        if self.optional_extended_key_usage:
+            extended = wishes.asked(csr, x509.ExtendedKeyUsage) or ()
+            more = self.optional_extended_key_usage
+            asked["extended_key_usage"] = [
+                one for one in more if self._extended_oids((one,))[0] in extended
+            ]
+        if self.validity_source == "request":
+            validity = wishes.validity_of(csr)
+            if validity is not None:
+                asked["validity_seconds"] = validity.total_seconds()
+        return asked or None
+
     def for_request(self, csr: CertificateRequest) -> Profile:
         """The profile as one request narrows it, where the profile lets it.
 
-        A request that waits for approval is not narrowed: it gets what the profile says.
+        Raises:
+            Refusal: as ``narrowing`` and ``narrowed``.
+        """
+        return self.narrowed(self.narrowing(csr))
+
+    def narrowed(self, asked: Mapping[str, Any] | None) -> Profile:
+        """The profile as one request narrows it; never wider than the profile is.
+
+        Args:
+            asked: of ``narrowing``, perhaps by this profile as it was at an earlier time.
 
         Raises:
             Refusal: it asks for what the profile never gives, and for nothing else.
         """
+        if not asked:
+            return self
         changes: dict[str, Any] = {}
-        if self.key_usage_source == "request":
-            usage = wishes.asked(csr, x509.KeyUsage)
-            if usage is not None:
-                kept = tuple(one for one in self.key_usage if getattr(usage, KEY_USAGES[one]))
-                if not kept:
-                    raise Refusal("the profile has none of the key usages that are asked for")
-                changes["key_usage"] = kept
-        if self.optional_extended_key_usage:
-            extended = wishes.asked(csr, x509.ExtendedKeyUsage) or ()
-            more = self.optional_extended_key_usage
-            found = [one for one in more if self._extended_oids((one,))[0] in extended]
+        if "key_usage" in asked:
+            kept = tuple(one for one in self.key_usage if one in asked["key_usage"])
+            if not kept:
+                raise Refusal("the profile has none of the key usages that are asked for")
+            changes["key_usage"] = kept
+        more = asked.get("extended_key_usage", ())
+        found = [one for one in self.optional_extended_key_usage if one in more]
+        if found:
             changes["extended_key_usage"] = tuple(dict.fromkeys((*self.extended_key_usage, *found)))
-        if self.validity_source == "request":
-            validity = wishes.validity_of(csr)
-            if validity is not None:
-                changes["validity"] = min(validity, self.validity)
+        if "validity_seconds" in asked:
+            validity = timedelta(seconds=asked["validity_seconds"])
+            changes["validity"] = min(validity, self.validity)
         return replace(self, **changes) if changes else self
 
     def usages(self, *, encipher: bool) -> tuple[tuple[x509.ExtensionType, bool], ...]:

@@ -52,6 +52,10 @@ class Attempt:
     decided_at: datetime | None
     window_ends: datetime
     """Until when the same request gets the same answer."""
+    issuer_id: str | None
+    """The CA that was asked, as the store names it; None in entries of old stores."""
+    wishes: dict[str, Any] | None
+    """What approval has to narrow the profile to: see Profile.narrowing."""
 
     @property
     def waited(self) -> bool:
@@ -122,9 +126,9 @@ class CertificateRecord:
         return cls(serial_number=serial, der=values.pop("certificate"), **values)
 
 
-def issue_key(endpoint: str, credential: str, csr_key: str) -> str:
-    """What counts as the same request: endpoint, credential and key to be certified."""
-    return _hash_of(endpoint, credential, csr_key)
+def issue_key(endpoint: str, credential: str, csr_key: str, issuer_id: str) -> str:
+    """What counts as the same request: endpoint, credential, key to be certified, CA asked."""
+    return _hash_of(endpoint, credential, csr_key, issuer_id)
 
 
 def pending_key(endpoint: str, transaction_id: str, csr_key: str, signer_key: str) -> str:

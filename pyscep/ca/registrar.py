@@ -8,63 +8,34 @@ be finished from the row: the same request finds it and finishes it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import Connection
 
-from pyscep.ca import failpoints, ledger, names
+from pyscep.ca import failpoints, ledger
 from pyscep.ca.authorizer import Authorized
-from pyscep.ca.issuer import Issuer
+from pyscep.ca.generations import Generation, Succession
 from pyscep.ca.records import (
     Attempt,
     CertificateRecord,
     issue_key,
-    key_hash,
     pending_key,
 )
 from pyscep.ca.refusal import Refusal
 from pyscep.ca.store import Store
-from pyscep.messages import PKCSReq, RenewalReq
-from pyscep.pkcs10 import CertificateRequest
-from pyscep.server import PkiRequest
+from pyscep.ca.ticket import SHOWN, Ticket, pending_among, polled
 
 SERIAL_BYTES: Final = 20
-ADDRESSES: Final = 5
-"""From how many pairs of transaction and signer one pending request can be polled."""
-_SHOWN: Final = 256
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ticket:
-    """Who asks for what, as far as it is kept."""
-
-    transaction_id: str
-    message_type: int
-    csr: CertificateRequest
-    csr_key: str
-    signer_key: str
-    source: str | None
-
-    @classmethod
-    def of(cls, request: PkiRequest, message: PKCSReq | RenewalReq) -> Ticket:
-        return cls(
-            transaction_id=request.transaction.transaction_id,
-            message_type=message.message_type,
-            csr=message.csr,
-            csr_key=key_hash(message.csr.spki),
-            signer_key=key_hash(request.signer.spki),
-            source=request.source,
-        )
 
 
 class Registrar:
     """The entries and signatures of one endpoint.
 
     Args:
-        store, issuer: of the CA.
+        store, succession: of the CA.
         endpoint: keeps apart what several endpoints have in one store.
         token_bytes: where serial numbers come from.
     """
@@ -73,12 +44,12 @@ class Registrar:
         self,
         *,
         store: Store,
-        issuer: Issuer,
+        succession: Succession,
         endpoint: str,
         token_bytes: Callable[[int], bytes],
     ) -> None:
         self._store = store
-        self._issuer = issuer
+        self._succession = succession
         self._endpoint = endpoint
         self._token_bytes = token_bytes
 
@@ -92,12 +63,14 @@ class Registrar:
         Raises:
             Refusal: the challenge is spent, the signer revoked, the request denied.
         """
-        key = issue_key(self._endpoint, authorized.credential, ticket.csr_key)
+        key = issue_key(
+            self._endpoint, authorized.credential, ticket.csr_key, ticket.asked.issuer.id
+        )
 
         def work(connection: Connection) -> CertificateRecord | Attempt:
             record = ledger.same_request(connection, key)
             if record is not None:
-                if record.window_ends > now and record.issuer_id == self._issuer.id:
+                if record.window_ends > now and record.issuer_id in self._succession.issuers:
                     return record
                 ledger.close_window(connection, record.id)
             waiting = ledger.waiting_attempts(
@@ -106,13 +79,13 @@ class Registrar:
                 transaction_id=ticket.transaction_id,
                 issue_key=key,
             )
-            pending = _pending_among(waiting, ticket, key, now)
+            pending = pending_among(waiting, ticket, key, now)
             if not pending:
                 authorized.still_holds(connection, key, now)
                 if not authorized.waits:
                     return self._enter_certificate(connection, authorized, ticket, key, now)
-            elif (polled := _polled(pending, ticket, key)) is not None:
-                return polled
+            elif (found := polled(pending, ticket, key)) is not None:
+                return found
             return self._enter_pending(connection, authorized, ticket, key, now)
 
         return self._store.write(work, "enter")
@@ -123,7 +96,7 @@ class Registrar:
             "profile": "",
             "credential": "",
             "state": "refused",
-            "reason": reason[:_SHOWN],
+            "reason": reason[:SHOWN],
             "decided_at": now,
             "window_ends": now,
         }
@@ -137,7 +110,7 @@ class Registrar:
         if record.state != "signing":
             return record
         failpoints.reach("sign.before")
-        certificate = self._issuer.sign(record.tbs)
+        certificate = self._succession.issuers[record.issuer_id].sign(record.tbs)
         failpoints.reach("sign.after")
         encoded = certificate.public_bytes(Encoding.DER)
 
@@ -169,6 +142,7 @@ class Registrar:
             record = self._add_certificate(
                 connection,
                 authorized,
+                self._succession.by_id(attempt.issuer_id),
                 spki=attempt.spki or b"",
                 csr_key=attempt.csr_key,
                 requested_subject=attempt.requested_subject or b"",
@@ -200,7 +174,7 @@ class Registrar:
                 connection,
                 attempt.issue_key,
                 state="denied",
-                reason=reason[:_SHOWN],
+                reason=reason[:SHOWN],
                 now=now,
                 window_ends=max(attempt.window_ends, now + window),
             )
@@ -211,7 +185,11 @@ class Registrar:
     def recover(self, now: datetime) -> int:
         """Sign what was entered and not signed when a process ended; how many there were."""
         with self._store.read() as connection:
-            records = ledger.unsigned(connection, self._issuer.id)
+            records = [
+                record
+                for issuer_id in self._succession.issuers
+                for record in ledger.unsigned(connection, issuer_id)
+            ]
         for record in records:
             self.finish(record, now)
         return len(records)
@@ -241,6 +219,7 @@ class Registrar:
                 self._endpoint, ticket.transaction_id, ticket.csr_key, ticket.signer_key
             ),
             "spki": ticket.csr.spki,
+            "wishes": authorized.wishes,
             "requested_subject": ticket.csr.subject,
             "subject_der": authorized.names.subject,
             "sans_der": authorized.names.sans,
@@ -263,6 +242,7 @@ class Registrar:
         record = self._add_certificate(
             connection,
             authorized,
+            ticket.asked,
             spki=ticket.csr.spki,
             csr_key=ticket.csr_key,
             requested_subject=ticket.csr.subject,
@@ -287,6 +267,7 @@ class Registrar:
         self,
         connection: Connection,
         authorized: Authorized,
+        asked: Generation,
         *,
         spki: bytes,
         csr_key: str,
@@ -295,16 +276,17 @@ class Registrar:
         now: datetime,
     ) -> CertificateRecord:
         serial = _serial_number(self._token_bytes)
-        tbs, not_after = self._issuer.to_be_signed(
+        issuer = self._succession.issues_for(asked)
+        tbs, not_after = issuer.to_be_signed(
             serial_number=serial,
             names=authorized.names,
             key=authorized.key,
             spki=spki,
             profile=authorized.profile,
-            now=now,
+            now=self._succession.from_when(asked, now),
         )
         values: dict[str, Any] = {
-            "issuer_id": self._issuer.id,
+            "issuer_id": issuer.id,
             "issue_key": key,
             "window_ends": authorized.window_ends,
             "csr_key": csr_key,
@@ -340,43 +322,11 @@ class Registrar:
             "csr_key": ticket.csr_key,
             "signer_key": ticket.signer_key,
             "source": ticket.source,
-            "subject": _shown_subject(ticket.csr),
+            "issuer_id": ticket.asked.issuer.id,
+            "subject": ticket.shown_subject,
             "sans": [],
             "created_at": now,
         }
-
-
-def _pending_among(
-    waiting: tuple[Attempt, ...], ticket: Ticket, key: str, now: datetime
-) -> tuple[Attempt, ...]:
-    """The pending attempts that this request repeats.
-
-    Raises:
-        Refusal: it was denied lately, or its transaction is another key's.
-    """
-    for attempt in waiting:
-        if attempt.state == "denied":
-            if attempt.issue_key == key and attempt.window_ends > now:
-                raise Refusal(f"denied: {attempt.reason}")
-        elif attempt.csr_key != ticket.csr_key:
-            raise Refusal("another key's request is pending under this transactionID")
-    return tuple(attempt for attempt in waiting if attempt.state == "pending")
-
-
-def _polled(pending: tuple[Attempt, ...], ticket: Ticket, key: str) -> Attempt | None:
-    """The pending attempt that this request polls; None if it becomes one more address.
-
-    Same transaction and key to be certified is a poll, whatever the credential. The same
-    request from elsewhere gets an attempt of its own, to be polled there, up to a limit.
-    """
-    same = [attempt for attempt in pending if attempt.issue_key == key]
-    if not same:
-        return pending[0]
-    address = (ticket.transaction_id, ticket.signer_key)
-    for attempt in same:
-        if (attempt.transaction_id, attempt.signer_key) == address:
-            return attempt
-    return same[0] if len(same) >= ADDRESSES else None
 
 
 def _serial_number(token_bytes: Callable[[int], bytes]) -> int:
@@ -386,11 +336,3 @@ def _serial_number(token_bytes: Callable[[int], bytes]) -> int:
     """
     drawn = int.from_bytes(token_bytes(SERIAL_BYTES), "big")
     return drawn & (1 << 158) - 1 | 1 << 158
-
-
-def _shown_subject(csr: CertificateRequest) -> str:
-    """The subject for people, from a request that may be refused for it."""
-    try:
-        return names.subject_of(csr).rfc4514_string()[:_SHOWN]
-    except Refusal:
-        return ""

@@ -6,23 +6,23 @@ server makes them HTTP 503.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from cryptography import x509
+from sqlalchemy import Connection
 
-from pyscep.ca import audit, failpoints, ledger, names
+from pyscep.ca import audit, failpoints, ledger
 from pyscep.ca.authorizer import Authorizer
 from pyscep.ca.challenge import ChallengeRequest
-from pyscep.ca.issuer import Issuer
+from pyscep.ca.generations import Succession
 from pyscep.ca.records import Attempt, CertificateRecord, key_hash
 from pyscep.ca.refusal import Refusal
-from pyscep.ca.registrar import Registrar, Ticket
+from pyscep.ca.registrar import Registrar
 from pyscep.ca.release import RELEASE_WITHIN, UNRELEASED
 from pyscep.ca.revocation import RevocationList
 from pyscep.ca.store import Store
+from pyscep.ca.ticket import Ticket
 from pyscep.enums import FailInfo
-from pyscep.identity import X509_FAULTS
 from pyscep.messages import (
     CertPoll,
     Failure,
@@ -41,7 +41,8 @@ class Responder:
     """Answers the messages of one endpoint.
 
     Args:
-        store, issuer, endpoint, authorizer, registrar, revocation: of the CA.
+        store, succession, endpoint, authorizer, registrar: of the CA.
+        revocation: of each of its issuers.
         ever_waits: whether any request can come to wait for approval.
         public_certificates: GetCert hands out everybody's certificates to known clients.
         now: the clock.
@@ -51,17 +52,17 @@ class Responder:
         self,
         *,
         store: Store,
-        issuer: Issuer,
+        succession: Succession,
         endpoint: str,
         authorizer: Authorizer,
         registrar: Registrar,
-        revocation: RevocationList,
+        revocation: Mapping[str, RevocationList],
         ever_waits: bool,
         public_certificates: bool,
         now: Callable[[], datetime],
     ) -> None:
         self._store = store
-        self._issuer = issuer
+        self._succession = succession
         self._endpoint = endpoint
         self._authorizer = authorizer
         self._registrar = registrar
@@ -90,7 +91,7 @@ class Responder:
             return refusal.to_failure()
 
     def _enroll(self, request: PkiRequest, message: PKCSReq | RenewalReq, now: datetime) -> Outcome:
-        ticket = Ticket.of(request, message)
+        ticket = Ticket.of(request, message, self._succession.asked(request.recipient))
         try:
             return self._answer_enrollment(request, message, ticket, now)
         except Refusal as refusal:
@@ -106,11 +107,11 @@ class Responder:
     ) -> Outcome:
         if self._waits and (answer := self._repeated(ticket, now)) is not None:
             return answer
+        asked = ChallengeRequest.of(request, message, self._endpoint, now, ticket.asked.issuer.id)
         if isinstance(message, RenewalReq):
             authorized = self._authorizer.renewal(request, message, now)
         else:
-            authorized = self._authorizer.enrollment(request, message, self._endpoint, now)
-        asked = ChallengeRequest.of(request, message, self._endpoint, now)
+            authorized = self._authorizer.enrollment(request, message, now, asked)
         try:
             entered = self._registrar.enter(authorized, ticket, now)
         except Refusal as refusal:
@@ -182,7 +183,8 @@ class Responder:
             raise Refusal("the certificate for this request has been revoked")
         if not record.notified:
             if asked is not None and now - record.created_at > RELEASE_WITHIN:
-                self._revocation.revoke(record.serial_number, UNRELEASED, now, audit.ITSELF)
+                revocation = self._revocation[record.issuer_id]
+                revocation.revoke(record.serial_number, UNRELEASED, now, audit.ITSELF)
                 raise Refusal("the certificate could not be released in time; it is revoked now")
             failpoints.reach("notify.before")
             self._authorizer.report(
@@ -202,26 +204,39 @@ class Responder:
     def _get_cert(self, request: PkiRequest, message: GetCert) -> Outcome:
         signer_key = self._known_signer(request)
         unknown = Refusal("GetCert: no such certificate for this client", FailInfo.BAD_CERT_ID)
-        if not self._is_ours(message.target.issuer):
-            raise unknown
         with self._store.read() as connection:
-            record = ledger.by_serial(connection, self._issuer.id, message.target.serial_number)
+            record = self._find(connection, message)
             if record is None or record.der is None or not record.notified:
                 raise unknown
             if not (
                 self._public
                 or record.csr_key == signer_key
                 or ledger.signed_request_for(connection, record.id, signer_key)
-                or ledger.same_holder(connection, record, signer_key)
+                or ledger.same_holder(connection, record, signer_key, self._succession.issuers)
             ):
                 raise unknown
         return Success(certificates=(record.certificate,))
 
     def _get_crl(self, request: PkiRequest, message: GetCRL, now: datetime) -> Outcome:
         self._known_signer(request)
-        if not self._is_ours(message.target.issuer):
+        issuers = [one.id for one in self._succession.named(message.target.issuer)]
+        if not issuers:
             raise Refusal("GetCRL: not the name of this CA", FailInfo.BAD_CERT_ID)
-        return Success(crls=(self._revocation.current(now),))
+        # CAs of one name: that of the certificate, or else the one that was asked.
+        asked = self._succession.asked(request.recipient).issuer.id
+        chosen = asked if asked in issuers else issuers[0]
+        if len(issuers) > 1:
+            with self._store.read() as connection:
+                record = self._find(connection, message)
+            chosen = chosen if record is None else record.issuer_id
+        return Success(crls=(self._revocation[chosen].current(now),))
+
+    def _find(self, connection: Connection, message: GetCert | GetCRL) -> CertificateRecord | None:
+        for issuer in self._succession.named(message.target.issuer):
+            record = ledger.by_serial(connection, issuer.id, message.target.serial_number)
+            if record is not None:
+                return record
+        return None
 
     def _known_signer(self, request: PkiRequest) -> str:
         """The hash of a key that has a certificate here, or a request that wasn't refused."""
@@ -230,13 +245,3 @@ class Responder:
             if not ledger.knows_key(connection, signer_key):
                 raise Refusal("the signer's key is unknown here")
         return signer_key
-
-    def _is_ours(self, issuer: bytes) -> bool:
-        """Whether that is the CA's name; clients encode it with other string types."""
-        if issuer == self._issuer.identity.raw.subject:
-            return True
-        try:
-            name = x509.Name.from_bytes(issuer)
-        except X509_FAULTS:
-            return False
-        return names.same_name(name, self._issuer.certificate.subject)

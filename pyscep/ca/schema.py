@@ -27,7 +27,7 @@ from sqlalchemy import (
     event,
 )
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -144,6 +144,9 @@ attempts: Final = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("decided_at", UtcDateTime),
     Column("window_ends", UtcDateTime, nullable=False),
+    # The CA that the request was encrypted to, and what it asks for besides names.
+    Column("issuer_id", _HASH),
+    Column("wishes", JSON(none_as_null=True)),
     Index("attempts_by_transaction", "endpoint", "transaction_id"),
     Index("attempts_by_issue_key", "issue_key"),
     Index("attempts_by_signer", "signer_key"),

@@ -9,6 +9,8 @@ from typing import TypedDict
 from cryptography import x509
 
 from pyscep.ca.challenge import ChallengeProvider
+from pyscep.ca.creation import Addresses
+from pyscep.ca.generations import Generation
 from pyscep.ca.profile import Profile
 from pyscep.identity import Identity
 
@@ -33,6 +35,8 @@ class OpenSettings(Settings, total=False):
 
     recipient: Identity | None
     encryption: Identity | None
+    next_ca: Generation | None
+    previous_cas: Sequence[Generation]
 
 
 class DirectorySettings(Settings, total=False):
@@ -44,5 +48,7 @@ class DirectorySettings(Settings, total=False):
     validity: timedelta
     topology: str
     parent: Identity | None
+    parent_addresses: Addresses
+    base_url: str | None
     password: bytes | None
     database: str | None

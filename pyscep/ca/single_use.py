@@ -89,7 +89,8 @@ class SingleUse:
             row = connection.execute(query.where(challenges.c.id == credential)).first()
         if row is None:
             return None
-        key = issue_key(request.endpoint, credential, key_hash(request.csr.spki))
+        csr_key = key_hash(request.csr.spki)
+        key = issue_key(request.endpoint, credential, csr_key, request.issuer_id)
         return Spending(
             by_same=row.reserved_by == key, expires_at=row.expires_at, profile=row.bound["profile"]
         )

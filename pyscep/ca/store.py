@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from pyscep.ca import audit, failpoints, schema
+from pyscep.ca.upgrade import upgrade
 
 T = TypeVar("T")
 
@@ -174,6 +175,8 @@ def _create_tables(connection: Connection) -> None:
     if found is None:
         connection.execute(insert(schema.secrets).values(name="schema_version", value=version))
     elif bytes(found) != version:
+        if bytes(found).isdigit() and upgrade(connection, int(found)):
+            return
         raise ValueError(
             f"the store has tables of version {ascii(bytes(found).decode())}, this program "
             f"needs {schema.SCHEMA_VERSION}"

@@ -27,6 +27,7 @@ _COMMANDS = {
     "approve": ("Server", "pyscep.cli.admin", "As pending: list, approve and deny."),
     "pending": ("Server", "pyscep.cli.pending", "List, approve and deny pending requests."),
     "revoke": ("Server", "pyscep.cli.revoke", "Revoke certificates; list what was issued."),
+    "ca": ("Server", "pyscep.cli.ca", "Let another CA follow this one (rollover)."),
     "intune": ("Server", "pyscep.cli.intune", "Check the connection to Intune; revocations."),
     "inspect": ("Tools", "pyscep.cli.inspect", "Explain a SCEP message in every detail."),
     "info": ("Tools", "pyscep.cli.info", "Show versions and the codec's back end."),

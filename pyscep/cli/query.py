@@ -160,9 +160,13 @@ def getnextcacert_command(
     files.refuse_existing(out_file, force=force)
     session = Session(server)
     found = session.run(session.client.get_next_ca_cert())
+    # A SET has no order. With its RAs, which --next-ca-certificate needs.
+    found = tuple(sorted(found, key=lambda one: not is_ca(one)))
     data: dict[str, Any] = {"certificates": [describe(certificate) for certificate in found]}
     if out_file:
-        _write_certificates(out_file, found[:1], found[1:], der=der, force=force)
+        pem = files.certificates_pem(found)
+        written = found[0].public_bytes(Encoding.DER) if der else pem
+        files.write(out_file, written, mode=files.PUBLIC_MODE, replace=force)
         data["file"] = out_file
     lines = [f"{entry['subject']}\n  {entry['fingerprint']}" for entry in data["certificates"]]
     out.result(data, "\n".join(lines))

@@ -98,6 +98,14 @@ def ca_password() -> bytes | None:
     help="A reverse proxy, as address or network, whose X-Forwarded-For is believed. May be "
     "given several times.",
 )
+@click.option(
+    "--base-url",
+    metavar="URL",
+    help="Where clients and whoever checks certificates reach this server by http, such as "
+    "http://pki.example:8080, or `auto` for --host and --port. Certificates then name the "
+    "addresses of CRL and CA certificate below it: without them Windows refuses the chain, and "
+    "nobody sees a revocation. Kept in DIR for the next time.",
+)
 @json_option
 @click.pass_context
 def serve_command(
@@ -113,6 +121,7 @@ def serve_command(
     static_challenge_file: str | None,
     allow_anyone: bool,
     trusted_proxies: tuple[str, ...],
+    base_url: str | None,
 ) -> None:
     """Run a CA, and make one first where there is none.
 
@@ -127,6 +136,7 @@ def serve_command(
     Examples:
       pyscep serve
       pyscep serve --directory /var/lib/pyscep --host 0.0.0.0 --policy compatible
+      pyscep serve --host 0.0.0.0 --base-url http://pki.example:8080
       pyscep serve --approval manual --port 0 --json
       pyscep serve --config scep.toml
     """
@@ -145,6 +155,7 @@ def serve_command(
         static_challenge=_static_challenge(static_challenge_file),
         allow_anyone=allow_anyone,
         password=ca_password(),
+        base_url=_base_url(base_url, host, port),
     )
     layer = operations_for(trusted_proxies)
     with _open(settings) as ca:
@@ -189,9 +200,7 @@ def operations_for(trusted_proxies: tuple[str, ...]) -> Operations:
         raise Failed(f"--trusted-proxy: {error}") from error
 
 
-def _serve_config(
-    context: click.Context, out: Output, config: str, host: str, port: int
-) -> None:
+def _serve_config(context: click.Context, out: Output, config: str, host: str, port: int) -> None:
     from pyscep.cli.serve_config import serve_config
 
     given = {
@@ -210,6 +219,16 @@ def _serve_config(
         port if "port" in given else None,
         context.params["trusted_proxies"],
     )
+
+
+def _base_url(text: str | None, host: str, port: int) -> str | None:
+    if text != "auto":
+        return None if text is None else text.rstrip("/")
+    from pyscep.site import serve as site
+
+    if port == 0:
+        raise Failed("--base-url auto needs a --port that stays: certificates will name it")
+    return site.origin_of(host, port)
 
 
 def _open(settings: ServeSettings) -> CertificateAuthority:
@@ -237,6 +256,7 @@ def _ready(ca: CertificateAuthority, settings: ServeSettings, url: str) -> dict[
         "challenge": None if settings.allow_anyone else ca.new_challenge(),
         "directory": str(settings.directory.absolute()),
         "policy": settings.policy,
+        "crl": ca.issuer.crl_urls[0] if ca.issuer.crl_urls else None,
         "pid": os.getpid(),
     }
     if warning := site.WEAK_POLICIES.get(settings.policy):
@@ -254,6 +274,8 @@ def _ready_text(ready: dict[str, Any]) -> str:
     else:
         lines.append("Challenge:    any (--allow-anyone)")
     lines.append(f"Directory:    {ready['directory']}")
+    hint = "no address in the certificates: see --base-url"
+    lines.append(f"CRL:          {ready['crl'] or hint}")
     if "warning" in ready:
         lines.append(f"Warning:      {ready['warning']}")
     lines += ["", "Ready. Ctrl-C stops it."]

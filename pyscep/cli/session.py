@@ -6,7 +6,7 @@ import functools
 import json
 import ssl
 import sys
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
@@ -34,6 +34,8 @@ class ServerOptions:
     url: str
     fingerprint: str | None = None
     ca_certificate: tuple[str, ...] = ()
+    ra_fingerprint: tuple[str, ...] = ()
+    next_ca_certificate: tuple[str, ...] = ()
     trust_on_first_use: bool = False
     policy: str = "modern"
     ignore_key_usage: bool = False
@@ -58,7 +60,12 @@ class ServerOptions:
             options = cls(**data)
         except TypeError as error:
             raise ValueError(f"server options: {error}") from error
-        return replace(options, ca_certificate=tuple(options.ca_certificate))
+        return replace(
+            options,
+            ca_certificate=tuple(options.ca_certificate),
+            ra_fingerprint=tuple(options.ra_fingerprint),
+            next_ca_certificate=tuple(options.next_ca_certificate),
+        )
 
 
 class Output:
@@ -91,11 +98,7 @@ class Session:
         Raises:
             Failed: options that contradict each other or that do not suffice.
         """
-        anchors = [
-            certificate
-            for path in options.ca_certificate
-            for certificate in files.load_certificates(path)
-        ]
+        anchors = _certificates(options.ca_certificate)
         self.authenticated = bool(options.fingerprint or anchors)
         first_use = options.trust_on_first_use or not trust_required
         if not self.authenticated and not first_use:
@@ -111,6 +114,8 @@ class Session:
                 options.url,
                 ca_fingerprint=options.fingerprint,
                 ca_certificates=anchors,
+                ra_fingerprints=options.ra_fingerprint,
+                next_ca_certificates=_certificates(options.next_ca_certificate),
                 trust_on_first_use=first_use and not self.authenticated,
                 policy=AlgorithmPolicy.named(options.policy),
                 ca_identifier=options.ca_identifier,
@@ -137,6 +142,10 @@ class Session:
         response = send(request)
         self.retry_after = _seconds(response.header("retry-after"))
         return response
+
+
+def _certificates(paths: Sequence[str]) -> list[x509.Certificate]:
+    return [certificate for path in paths for certificate in files.load_certificates(path)]
 
 
 def _seconds(value: str | None) -> float | None:
@@ -198,6 +207,20 @@ _SERVER_OPTIONS = (
         metavar="FILE",
         multiple=True,
         help="CA certificate that you trust already (PEM or DER); may be repeated.",
+    ),
+    click.option(
+        "--ra-fingerprint",
+        metavar="SHA256",
+        multiple=True,
+        help="Fingerprint of a certificate that may act for the CA; no other one may, then. May be "
+        "repeated.",
+    ),
+    click.option(
+        "--next-ca-certificate",
+        metavar="FILE",
+        multiple=True,
+        help="What `pyscep getnextcacert` wrote: ask for a certificate under the CA that comes "
+        "next.",
     ),
     click.option(
         "--trust-on-first-use",

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, assert_never
 from pyscep.adapters import http_server
 from pyscep.adapters.asgi import Receive, ScepApp, Scope, Send
 from pyscep.ca import CertificateAuthority, ChallengeRequest, Granted, Profile
+from pyscep.ca import directory as ca_directory
 from pyscep.ca.challenge import Notification
 from pyscep.cms.algorithms import AlgorithmPolicy
 from pyscep.enums import FailInfo
@@ -24,6 +25,8 @@ from pyscep.site.publication import Publication
 PATH: Final = "/scep"
 PATHS: Final = (PATH, "/cgi-bin/pkiclient.exe")
 """What is answered, with everything below: Windows and Cisco append ``pkiclient.exe``."""
+
+_EVERYWHERE: Final = ("0.0.0.0", "::")  # noqa: S104 - to compare with; operators choose
 
 WEAK_POLICIES: Final = {
     "compatible": "SHA-1 signatures and triple DES are accepted",
@@ -45,6 +48,9 @@ class ServeSettings:
     allow_anyone: bool = False
     password: bytes | None = field(default=None, repr=False)
     """Of the CA's key files."""
+    base_url: str | None = None
+    """Where this server is reached by http: certificates say that CRL and CA certificate are
+    there. It is kept in the directory; None leaves what is kept there."""
 
 
 class AnyChallenge:
@@ -91,8 +97,11 @@ def open_ca(settings: ServeSettings) -> CertificateAuthority:
     profile = Profile(
         approval=settings.approval, challenge="optional" if settings.allow_anyone else "required"
     )
+    if settings.base_url is not None and ca_directory.exists(settings.directory):
+        ca_directory.publish_at(settings.directory, settings.base_url)
     return CertificateAuthority.load_or_create(
         settings.directory,
+        base_url=settings.base_url,
         topology=settings.topology,
         password=settings.password,
         profiles=profile,
@@ -139,10 +148,13 @@ def site(
     *,
     on_event: Callable[[ServerEvent], None] | None = None,
 ) -> Site:
-    """The application for a CA of ``open_ca``; its CRL is at ``/crl/ca.crl``."""
+    """The application for a CA of ``open_ca``; its CRL is at ``/crl/ca.crl``.
+
+    After a rollover the next CA's is at ``/crl/ca-2.crl``, and so on.
+    """
     policy = AlgorithmPolicy.named(settings.policy)
     scep = ScepApp(ca.server(policy, on_event=on_event), ca)
-    return Site(scep, Publication({"ca": ca}))
+    return Site(scep, Publication(ca.published()))
 
 
 def url_of(sock: socket.socket, host: str) -> str:
@@ -153,11 +165,16 @@ def url_of(sock: socket.socket, host: str) -> str:
         host: as it was asked for; an address that stands for all becomes this machine's name.
     """
     address, port = sock.getsockname()[:2]
-    if address in ("0.0.0.0", "::"):  # noqa: S104 - a comparison; binding was the operator's choice
+    return origin_of(address if address in _EVERYWHERE else host, port) + PATH
+
+
+def origin_of(host: str, port: int) -> str:
+    """Where a server that listens there is reached, as ``http://host:port``."""
+    if host in _EVERYWHERE:
         host = socket.gethostname()
     if ":" in host:
         host = f"[{host}]"
-    return f"http://{host}:{port}{PATH}"
+    return f"http://{host}:{port}"
 
 
 def describe_event(event: ServerEvent, now: datetime | None = None) -> dict[str, Any]:

@@ -172,6 +172,8 @@ class Material:
     """Who decrypts requests: an RA's encryption certificate, or the CA."""
     signer: Path
     """Who signs replies: an RA's signature certificate, or the CA."""
+    others: tuple[Path, ...] = ()
+    """Further CA certificates that it is given, such as the next CA's."""
 
     @property
     def has_ra(self) -> bool:
@@ -216,6 +218,8 @@ def strongswan_enroll(
         "--cacert", material.ca, "--cipher", cipher, "--digest", digest,
         "--interval", "1", "--maxpolltime", str(wait), "--outform", "pem",
     ]  # fmt: skip
+    for other in material.others:
+        argv += ["--cacert", other]
     if challenge is not None:
         argv += ["--password", challenge]
     if old is not None:

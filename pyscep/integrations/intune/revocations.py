@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from pyscep.ca import CertificateAuthority, CertificateRecord, ledger
+from pyscep.ca import CertificateAuthority, CertificateRecord
 from pyscep.ca.challenge import utc_now
 from pyscep.ca.release import revoke_unreleased
 from pyscep.integrations.intune.client import (
@@ -57,7 +57,11 @@ def process_revocations(
         ServiceUnavailable: Intune gave no list, or did not take the results. What is revoked
             stays so.
     """
-    unreleased = revoke_unreleased(ca.store, ca.issuer, utc_now())
+    unreleased = tuple(
+        serial
+        for issuer in ca.succession.issuers.values()
+        for serial in revoke_unreleased(ca.store, issuer, utc_now())
+    )
     requests = client.download_revocations(issuer_name, max_requests)
     revoked: list[int] = []
     results: list[RevocationResult] = []
@@ -117,9 +121,5 @@ def _find(ca: CertificateAuthority, text: str) -> CertificateRecord | None:
             continue
     if not candidates:
         raise _Failed(RevocationError.PARAMETER_DATA_INVALID_ERROR, "not a serial number")
-    with ca.store.read() as connection:
-        for number in candidates:
-            record = ledger.by_serial(connection, ca.issuer.id, number)
-            if record is not None:
-                return record
-    return None
+    found = (ca.find(number) for number in candidates)
+    return next((record for record in found if record is not None), None)
