@@ -157,6 +157,7 @@ class OpenSite:
     """
 
     def __init__(self, config: Config, builder: Builder, *, on_event: OnEvent = None) -> None:
+        self.config = config
         self._builder = builder
         try:
             self.endpoints = tuple(
