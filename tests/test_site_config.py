@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import re
 import subprocess
 import sys
 import tomllib
@@ -660,6 +661,7 @@ def test_init_with_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     error = failed(2, "config", "check", "--config", path)
     assert error["code"] == "config"
     assert "error: ca.main" in error["message"]
+    assert [(one["level"], one["key"]) for one in error["problems"]] == [("error", "ca.main")]
     other = tmp_path / "other.toml"
     assert failed(2, "config", "init", "--config", other)["code"] == "ca"
 
@@ -670,6 +672,10 @@ def test_check_shows_every_problem(tmp_path: Path) -> None:
     error = failed(2, "config", "check", "--config", path)
     assert error["code"] == "config"
     assert f"{path}: server.prot: unknown key: is it port?\n" in error["message"]
+    assert error["problems"][0] == {
+        "level": "error", "key": "server.prot", "text": "unknown key: is it port?"}
+    assert [one["key"] for one in error["problems"]] == ["server.prot", "ca", "endpoint"]
+    assert failed(2, "serve", "--config", path)["problems"] == error["problems"]
     assert failed(2, "config", "check", "--config", tmp_path / "none.toml")["code"] == "file"
 
 
@@ -725,6 +731,47 @@ def test_every_key_is_explained() -> None:
 def test_the_starter_is_understood(tmp_path: Path) -> None:
     config = parse(tomllib.loads(reference.starter("pyscep-ca")))
     assert list(config.endpoint) == ["devices"]
+
+
+def test_what_the_starter_has_in_comments_is_right(tmp_path: Path) -> None:
+    """Who takes the marks away gets a file that can be served."""
+    place = tmp_path / 'a "b" ü'
+    CertificateAuthority.create(place, key_type="rsa-2048").close()
+    secret_file(tmp_path / "challenge.txt")
+    text = reference.starter(str(place), "http://pki.example/")
+    whole = re.sub(r"(?m)^# (\[|[a-z_]+ = )", r"\1", text)
+    assert whole.count("\n#") == text.count("\n#") - 9
+    data = tomllib.loads(whole)
+    data["endpoint"]["devices"]["challenges"].append("shared")
+    assert data["ca"]["main"]["crl_urls"] == ["http://pki.example/crl/main.crl"]
+    (found,) = findings(data, tmp_path)
+    assert found.startswith("warning: endpoint.devices.policy")
+
+
+@pytest.mark.parametrize("url", ["https://pki.example", "pki.example", "http://a b", 'http://a"'])
+def test_base_urls_that_are_none(tmp_path: Path, url: str) -> None:
+    error = failed(2, "config", "init", "--config", tmp_path / "scep.toml", "--base-url", url)
+    assert error["message"].startswith("--base-url: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_addresses_that_lead_nowhere(ca_files: Path, tmp_path: Path) -> None:
+    def found(crl: str, aia: str = "http://a/aia", **server: Any) -> list[str]:
+        data = tables(ca_files, tmp_path, server=server)
+        data["ca"]["main"] |= {"crl_urls": [crl], "issuer_urls": [aia]}
+        return findings(data, tmp_path)
+
+    here = "http://127.0.0.1:8080"
+    assert found(f"{here}/crl/main.crl", f"{here}/aia/main.crt") == []
+    assert found("http://localhost:81/x.crl") == [], "another server of this machine"
+    (one,) = found(f"{here}/crl/other.crl")
+    assert one == (f"warning: ca.main.crl_urls: this server has nothing at {here}/crl/other.crl: "
+                   "it publishes /crl/main.crl")
+    first, second = found(f"{here}/crl/main.crl", f"{here}/aia/main.cer", publish=False)
+    assert first.endswith("it publishes nothing")
+    assert second.startswith("warning: ca.main.issuer_urls")
+    (one,) = found("http://localhost:8080/crl/main.crl", host="192.0.2.1")
+    assert one.endswith("leads to whoever reads the certificate: put this server's name there")
 
 
 def test_only_the_configuration_imports_pydantic() -> None:

@@ -539,6 +539,8 @@ def test_serve(
         assert json.loads(found.stderr)["event"] == "answered"
     else:
         assert "Endpoint:     phones" in found.stdout
+        hint = f"Challenges:   pyscep challenge --config {config_file} --endpoint phones\n"
+        assert hint in found.stdout
         assert "Warning:      policy compatible" in found.stdout
         assert " answered " in found.stderr
 

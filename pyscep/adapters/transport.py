@@ -13,8 +13,9 @@ import inspect
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar, overload
+from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from pyscep.adapters import plain_http
 from pyscep.errors import TransportError
@@ -46,18 +47,14 @@ def run(flow: Generator[HttpRequest, HttpResponse, T], send: Sender) -> T:
     Raises:
         ScepError: whatever the flow raises.
     """
-    step: Callable[[], HttpRequest] = partial(next, flow)
+    answer: HttpResponse | TransportError | None = None
     try:
-        while True:
+        while not isinstance(request := _advance(flow, answer), _Ended):
             try:
-                request = step()
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            try:
-                step = partial(flow.send, send(request))
+                answer = send(request)
             except TransportError as error:
-                step = partial(flow.throw, error)
+                answer = error
+        return request.result
     finally:
         flow.close()
 
@@ -78,23 +75,40 @@ async def run_async(flow: Generator[HttpRequest, HttpResponse, T], send: AnySend
     Raises:
         ScepError: whatever the flow raises.
     """
-    step: Callable[[], HttpRequest] = partial(next, flow)
+    answer: HttpResponse | TransportError | None = None
     try:
-        while True:
+        while not isinstance(request := _advance(flow, answer), _Ended):
             try:
-                request = step()
-            except StopIteration as stop:
-                result: T = stop.value
-                return result
-            try:
-                response = send(request)
-                if inspect.isawaitable(response):
-                    response = await response
-                step = partial(flow.send, response)
+                sent = send(request)
+                answer = await sent if inspect.isawaitable(sent) else sent
             except TransportError as error:
-                step = partial(flow.throw, error)
+                answer = error
+        return request.result
     finally:
         flow.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended(Generic[T]):
+    """A flow is over."""
+
+    result: T
+
+
+def _advance(
+    flow: Generator[HttpRequest, HttpResponse, T], answer: HttpResponse | TransportError | None
+) -> HttpRequest | _Ended[T]:
+    """What a flow wants sent after an answer, or its result; None begins it."""
+    try:
+        match answer:
+            case None:
+                return next(flow)
+            case TransportError():
+                return flow.throw(answer)
+            case _:
+                return flow.send(answer)
+    except StopIteration as stop:
+        return _Ended(stop.value)
 
 
 def urllib_sender(

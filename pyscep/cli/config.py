@@ -14,7 +14,7 @@ from pyscep.cli.session import Output, json_option
 
 if TYPE_CHECKING:
     from pyscep.site.building import Builder
-    from pyscep.site.config import Config
+    from pyscep.site.config import Config, ConfigError
 
 FILE = "scep.toml"
 
@@ -31,8 +31,14 @@ def read_config(path: str) -> tuple[Config, Builder]:
     try:
         config = load(path)
     except ConfigError as error:
-        raise Failed(str(error), code="config") from error
+        raise config_failed(error) from error
     return config, Builder(config, Path(path).parent, name=path)
+
+
+def config_failed(error: ConfigError) -> Failed:
+    """What is wrong with a configuration, as the failure of a command."""
+    found = [{"level": "error", "key": one.key, "text": one.text} for one in error.problems]
+    return Failed(str(error), code="config", details={"problems": found})
 
 
 @click.command("config")
@@ -54,6 +60,12 @@ def read_config(path: str) -> tuple[Config, Builder]:
     show_default=True,
     help="init: who talks to clients, if the CA is made.",
 )
+@click.option(
+    "--base-url",
+    metavar="URL",
+    help="init: where those who check certificates reach this server, such as "
+    "http://pki.example; certificates name it for the CRL.",
+)
 @click.option("--name", metavar="NAME", help="account: of the account.")
 @click.option(
     "--password-file",
@@ -68,6 +80,7 @@ def config_command(
     path: str,
     directory: str,
     topology: str,
+    base_url: str | None,
     name: str | None,
     password_file: str,
 ) -> None:
@@ -84,13 +97,13 @@ def config_command(
 
     \b
     Examples:
-      pyscep config init
+      pyscep config init --base-url http://pki.example
       pyscep config check --config /etc/pyscep/scep.toml
       pyscep config account --name console < password.txt >> accounts.txt
     """
     match action:
         case "init":
-            _init(out, Path(path), directory, topology)
+            _init(out, Path(path), directory, topology, base_url)
         case "check":
             _check(out, path)
         case "reference":
@@ -102,12 +115,17 @@ def config_command(
             _account(out, name, password_file)
 
 
-def _init(out: Output, path: Path, directory: str, topology: str) -> None:
+def _init(out: Output, path: Path, directory: str, topology: str, base_url: str | None) -> None:
     from pyscep.ca import CertificateAuthority
     from pyscep.site.reference import starter
 
     place = path.parent / directory
     files.refuse_existing(path, force=False)
+    try:
+        passphrase_env = None if ca_password() is None else "PYSCEP_CA_PASSWORD"
+        text = starter(directory, base_url, passphrase_env)
+    except ValueError as error:
+        raise Failed(f"--base-url: {error}") from error
     try:
         with CertificateAuthority.load_or_create(
             place, topology=topology, password=ca_password()
@@ -115,17 +133,12 @@ def _init(out: Output, path: Path, directory: str, topology: str) -> None:
             fingerprint = ca.fingerprint
     except ValueError as error:
         raise Failed(str(error), code="ca") from error
-    text = starter(directory)
-    if ca_password() is not None:
-        text = text.replace(
-            f'directory = "{directory}"\n',
-            f'directory = "{directory}"\npassphrase = {{ env = "PYSCEP_CA_PASSWORD" }}\n',
-        )
     files.write(path, text.encode(), mode=0o644)
     out.result(
         {"config": str(path), "directory": str(place), "fingerprint": fingerprint},
         f"{path} is written; the CA is in {place}.\nFingerprint:  {fingerprint}\n"
-        f"Next:         pyscep config check --config {path}",
+        f"Next:         pyscep config check --config {path}\n"
+        f"              pyscep serve --config {path}",
     )
 
 
@@ -134,9 +147,10 @@ def _check(out: Output, path: str) -> None:
     from pyscep.site.checking import check
 
     findings = check(config, builder)
-    errors = [str(one) for one in findings if one.level == "error"]
-    if errors:
-        raise Failed("\n".join(f"{path}: {one}" for one in errors), code="config")
+    if any(one.level == "error" for one in findings):
+        text = "\n".join(f"{path}: {one}" for one in findings)
+        found = [{"level": one.level, "key": one.key, "text": one.text} for one in findings]
+        raise Failed(text, code="config", details={"problems": found})
     data: dict[str, Any] = {
         "config": path,
         "endpoints": list(config.endpoint),

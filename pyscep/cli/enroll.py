@@ -36,6 +36,23 @@ def challenge_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )(function)
 
 
+def outcome_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A new key, how long to wait for its certificate, and what may be overwritten."""
+    for option in (
+        click.option("--force", is_flag=True, help="Overwrite --out, --ca-out and the state file."),
+        polling_options(max_polls=0),
+        click.option(
+            "--key-size",
+            type=click.Choice(KEY_SIZES),
+            default="2048",
+            show_default=True,
+            help="Bits of a new RSA key.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
 @click.command("enroll")
 @server_options
 @click.option(
@@ -68,15 +85,7 @@ def challenge_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--uri", multiple=True, metavar="URI", help="URI.")
 @challenge_options
 @click.option("--no-challenge", is_flag=True, help="Ask without a challenge, and don't prompt.")
-@click.option(
-    "--key-size",
-    type=click.Choice(KEY_SIZES),
-    default="2048",
-    show_default=True,
-    help="Bits of a new RSA key.",
-)
-@polling_options(max_polls=0)
-@click.option("--force", is_flag=True, help="Overwrite --out, --ca-out and the state file.")
+@outcome_options
 @json_option
 def enroll_command(
     server: ServerOptions,

@@ -77,7 +77,7 @@ def opened(place: Place) -> Iterator[CertificateAuthority]:
 
 @contextmanager
 def _configured(path: str, name: str | None) -> Iterator[CertificateAuthority]:
-    from pyscep.cli.config import read_config
+    from pyscep.cli.config import config_failed, read_config
 
     config, builder = read_config(path)
     from pyscep.site.config import ConfigError
@@ -94,6 +94,6 @@ def _configured(path: str, name: str | None) -> Iterator[CertificateAuthority]:
         found = KINDS[endpoint.kind](name, endpoint, builder, None)
         yield found.ca
     except ConfigError as error:
-        raise Failed(str(error), code="config") from error
+        raise config_failed(error) from error
     finally:
         builder.close()

@@ -67,10 +67,18 @@ class Problem:
 class Failed(click.ClickException):
     """A command's own failure, with its code."""
 
-    def __init__(self, message: str, *, code: str = "usage", exit_code: int = USAGE) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str = "usage",
+        exit_code: int = USAGE,
+        details: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(message)
         self.code = code
         self.status = exit_code
+        self.details = details or {}
 
 
 def visible(text: str) -> str:
@@ -87,7 +95,8 @@ def describe(error: Exception) -> Problem | None:
         case click.Abort():
             return Problem(code="aborted", exit_code=130, message="Aborted")
         case Failed(code=code, status=status):
-            return Problem(code=code, exit_code=status, message=error.format_message())
+            message = error.format_message()
+            return Problem(code=code, exit_code=status, message=message, details=error.details)
         case click.ClickException():
             return Problem(code="usage", exit_code=USAGE, message=_usage_text(error))
         case EnrollmentRefused():

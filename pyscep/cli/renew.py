@@ -7,13 +7,12 @@ from cryptography import x509
 
 from pyscep import pkcs10
 from pyscep.cli import files
-from pyscep.cli.enroll import KEY_SIZES, challenge_options, given_challenge
+from pyscep.cli.enroll import challenge_options, given_challenge, outcome_options
 from pyscep.cli.outcome import (
     Job,
     Polling,
     absolute,
     conclude,
-    polling_options,
     refuse_pending,
 )
 from pyscep.cli.problems import Failed
@@ -52,15 +51,7 @@ from pyscep.errors import DecodeError
 )
 @click.option("--ca-out", metavar="FILE", help="Where the CA certificates go (PEM).")
 @challenge_options
-@click.option(
-    "--key-size",
-    type=click.Choice(KEY_SIZES),
-    default="2048",
-    show_default=True,
-    help="Bits of a new RSA key.",
-)
-@polling_options(max_polls=0)
-@click.option("--force", is_flag=True, help="Overwrite --out, --ca-out and the state file.")
+@outcome_options
 @json_option
 def renew_command(
     server: ServerOptions,

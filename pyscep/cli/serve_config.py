@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pyscep.cli.config import read_config
+from pyscep.cli.config import config_failed, read_config
 from pyscep.cli.problems import Failed
 from pyscep.cli.session import Output
 
@@ -53,7 +53,7 @@ def serve_config(
     try:
         opened = OpenSite(config, builder, on_event=event_printer(out, layer))
     except ConfigError as error:
-        raise Failed(str(error), code="config") from error
+        raise config_failed(error) from error
     with opened:
         authorities = [one.ca for one in opened.endpoints]
         for ca in authorities:
@@ -100,6 +100,9 @@ def _ready(opened: Any, path: str, origin: str) -> dict[str, Any]:
             "fingerprint": one.ca.fingerprint,
             "policy": one.policy,
         }
+        challenges = (opened.config.challenge[name] for name in one.config.challenges)
+        if one.config.kind == "scep" and any(each.kind == "one-time" for each in challenges):
+            endpoint["challenges"] = f"pyscep challenge --config {path} --endpoint {one.name}"
         if warning := WEAK_POLICIES.get(one.policy):
             endpoint["warning"] = f"policy {one.policy}: {warning}"
         endpoints.append(endpoint)
@@ -114,6 +117,8 @@ def _ready_text(ready: dict[str, Any]) -> str:
             f"SCEP URL:     {one['url']}",
             f"Fingerprint:  {one['fingerprint']}",
         ]
+        if "challenges" in one:
+            lines.append(f"Challenges:   {one['challenges']}")
         if "warning" in one:
             lines.append(f"Warning:      {one['warning']}")
         lines.append("")

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives import hashes
 
 from pyscep.ca import ChallengeRequest, Granted, Notification, Refused
 from pyscep.ca.challenge import LIFETIME, utc_now
+from pyscep.ca.made_elsewhere import MadeElsewhere
 from pyscep.ca.single_use import claim_once
 from pyscep.cms import enveloped_data, signed_data
 from pyscep.cms.algorithms import DIGESTS, MODERN, AlgorithmPolicy, Algorithms
@@ -121,7 +122,7 @@ def seal(
     return text
 
 
-class SealedChallenges:
+class SealedChallenges(MadeElsewhere):
     """The policy module's side: opens sealed challenges and holds requests to them.
 
     Args:
@@ -135,6 +136,7 @@ class SealedChallenges:
 
     scheme = "sealed"
     notifies = False
+    no_challenge = "sealed challenges are made by the management service: see seal()"
 
     def __init__(
         self,
@@ -148,22 +150,6 @@ class SealedChallenges:
         if not self._recipients or not self._services:
             raise ValueError("give at least one recipient and one service")
         self._token_bytes = token_bytes
-
-    def generate(
-        self,
-        *,
-        subject: str | None = None,
-        sans: Iterable[str] = (),
-        profile: str | None = None,
-        lifetime: timedelta | None = None,
-    ) -> str:
-        """Only the management service can make one.
-
-        Raises:
-            ValueError: always.
-        """
-        del subject, sans, profile, lifetime
-        raise ValueError("sealed challenges are made by the management service: see seal()")
 
     def open(self, text: str, now: datetime) -> SealedChallenge:
         """What a challenge says, if a known service has sealed it for this module.

@@ -6,8 +6,8 @@ import json
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -66,7 +66,7 @@ class Answer:
             raise ServiceUnavailable(f"HTTP status {self.status}", status=self.status)
 
 
-class Web:
+class Web(AbstractContextManager["Web"]):
     """One HTTP client for many requests; usable from several threads.
 
     Redirects are not followed and the environment's proxies are not used: what is asked here
@@ -139,15 +139,7 @@ class Web:
         """Close the connections."""
         self._client.close()
 
-    def __enter__(self) -> Web:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from pyscep.ca import Profile
 from pyscep.ca.challenge import utc_now
@@ -22,6 +24,7 @@ from pyscep.site.endpoints import OpenSite, policy_of
 from pyscep.site.ndes_registry import from_registry
 from pyscep.site.serve import WEAK_POLICIES
 
+_LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 SHORT_VALIDITY: Final = timedelta(days=5)
 """Under this, Intune's devices renew late or never, and a weekend is enough to lose one."""
 
@@ -64,6 +67,7 @@ def check(config: Config, builder: Builder, now: datetime | None = None) -> tupl
                     max(profile.validity for profile in profiles.values()),
                     revocation=config.ca[name].revocation,
                 )
+                findings += _of_addresses(config, name)
             for one in site.endpoints:
                 top = one.ca.ca_certificates[-1]
                 if one.config.ca_certificates == "chain" and top.subject != top.issuer:
@@ -116,6 +120,31 @@ def _of_ca(key: str, left: timedelta, longest: timedelta, *, revocation: bool) -
             f"{key}.revocation",
             "certificates will not say where the CRL is; Windows refuses such chains for logon",
         )
+
+
+def _of_addresses(config: Config, name: str) -> Iterator[Finding]:
+    """Addresses in certificates that lead nowhere."""
+    ca, server = config.ca[name], config.server
+    documents = (
+        ("crl_urls", ca.crl_urls, "crl", "crl"),
+        ("issuer_urls", ca.issuer_urls, "aia", "cer"),
+    )
+    for key, urls, folder, end in documents:
+        for url in urls:
+            parts = urlsplit(url)
+            here = parts.hostname in _LOOPBACK
+            if here and server.host not in _LOOPBACK:
+                yield _warning(
+                    f"ca.{name}.{key}",
+                    f"{url} leads to whoever reads the certificate: put this server's name there",
+                )
+            published = f"/{folder}/{name}.{end}" if server.publish else "nothing"
+            path = re.sub(r"\.crt$", ".cer", parts.path)
+            if here and parts.port == server.port and path != published:
+                yield _warning(
+                    f"ca.{name}.{key}",
+                    f"this server has nothing at {url}: it publishes {published}",
+                )
 
 
 def _of_endpoints(config: Config, profiles: dict[str, Profile]) -> Iterator[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -21,7 +20,7 @@ from pyscep.server import Authority, PkiRequest, Server
 from pyscep.site.building import Builder
 from pyscep.site.config import Config, EndpointConfig, IntuneConfig, Policy
 from pyscep.site.publication import Publication
-from pyscep.site.reply import not_found, path_of, send_response
+from pyscep.site.reply import lifespan, not_found, path_of, send_response
 
 OnEvent = Callable[[ServerEvent], None] | None
 
@@ -75,7 +74,7 @@ class Endpoints:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The ASGI interface: http and lifespan."""
         if scope["type"] == "lifespan":
-            await self._lifespan(receive, send)
+            await lifespan(receive, send, self.close)
             return
         if scope["type"] != "http":
             raise RuntimeError(f"Endpoints knows no ASGI scope of type {scope['type']!r}")
@@ -93,16 +92,6 @@ class Endpoints:
         """End the threads of every endpoint."""
         for route in self._routes:
             route.app.close()
-
-    async def _lifespan(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                await send({"type": "lifespan.startup.complete"})
-            else:
-                await asyncio.to_thread(self.close)
-                await send({"type": "lifespan.shutdown.complete"})
-                return
 
 
 class WithCertificates:
@@ -157,6 +146,7 @@ class OpenSite:
     """
 
     def __init__(self, config: Config, builder: Builder, *, on_event: OnEvent = None) -> None:
+        self.config = config
         self._builder = builder
         try:
             self.endpoints = tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from pyscep.ca import (
     Store,
 )
 from pyscep.ca.challenge import Notification
+from pyscep.ca.made_elsewhere import MadeElsewhere
 from pyscep.site.config import (
     HookConfig,
     IntuneConfig,
@@ -32,27 +33,12 @@ if TYPE_CHECKING:
     from pyscep.integrations.webhook import Webhook
 
 
-class NoChallenges:
+class NoChallenges(MadeElsewhere):
     """Nobody new enrolls; certificates can still be renewed."""
 
     scheme = "none-accepted"
     notifies = False
-
-    def generate(
-        self,
-        *,
-        subject: str | None = None,
-        sans: Iterable[str] = (),
-        profile: str | None = None,
-        lifetime: timedelta | None = None,
-    ) -> str:
-        """There are none.
-
-        Raises:
-            ValueError: always.
-        """
-        del subject, sans, profile, lifetime
-        raise ValueError("this endpoint has no challenges")
+    no_challenge = "this endpoint has no challenges"
 
     def verify(self, request: ChallengeRequest) -> Refused:
         """Refused."""

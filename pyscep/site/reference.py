@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import types
 import typing
 from pathlib import Path
@@ -16,32 +17,48 @@ STARTER: Final = """\
 # Paths are relative to this file. Check it with `pyscep config check`.
 
 [server]
+# 127.0.0.1 is for this machine, and for a reverse proxy on it; 0.0.0.0 for everybody.
 host = "127.0.0.1"
 port = 8080
+# Reverse proxies that are believed who is asking, for limits and logs (docs/deploy).
+# trusted_proxies = ["127.0.0.1"]
 
 [ca.main]
 directory = "{directory}"
-# Where those who check certificates reach this server: http, and not only from here.
-crl_urls = ["http://127.0.0.1:8080/crl/main.crl"]
-issuer_urls = ["http://127.0.0.1:8080/aia/main.cer"]
+# Where those who check certificates reach this server: http, and not only from here. It stands
+# in every certificate, so put it right before the first one is issued.
+crl_urls = ["{base}/crl/main.crl"]
+issuer_urls = ["{base}/aia/main.cer"]
 
 [profile.device]
 preset = "device"
 validity_days = 365
+# approval = "manual"       # somebody has to say yes: pyscep pending
+# subject_rule = "CN={commonName},O=Example"
+# [profile.device.renewal]
+# window_days = 60
 
 # Make them with `pyscep challenge --config scep.toml --endpoint devices`.
 [challenge.once]
 kind = "one-time"
 lifetime_minutes = 60
 
+# Other kinds are static, sealed, webhook and intune:
+# [challenge.shared]
+# kind = "static"
+# secret = { file = "challenge.txt" }
+
+# Devices get this server's address with the path behind it. Another endpoint is another table.
 [endpoint.devices]
 path = "/scep"
 ca = "main"
 profiles = ["device"]
 challenges = ["once"]
+# policy = "compatible"     # for old devices: SHA-1 and triple DES as well
 """
 """What ``pyscep config init`` writes."""
 
+_HERE: Final = "http://127.0.0.1:8080"
 _HEAD: Final = """\
 # Configuration
 
@@ -80,9 +97,25 @@ def markdown() -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def starter(directory: str) -> str:
-    """A first configuration for the CA in a directory."""
-    return STARTER.replace("{directory}", str(Path(directory)).replace("\\", "/"))
+def starter(directory: str, base_url: str | None = None, passphrase_env: str | None = None) -> str:
+    """A first configuration.
+
+    Args:
+        directory: of the CA.
+        base_url: where the server is reached by http.
+        passphrase_env: the environment variable with the passphrase of its key files.
+
+    Raises:
+        ValueError: a base URL that is none.
+    """
+    base = (base_url or _HERE).rstrip("/")
+    if not re.fullmatch(r"http://[A-Za-z0-9._~:\[\]-]+(/[A-Za-z0-9._~/-]*)?", base):
+        raise ValueError(f"{base!a} is no http URL such as http://pki.example")
+    # A JSON string is one of TOML as well, whatever is in the path.
+    place = json.dumps(str(Path(directory)).replace("\\", "/"), ensure_ascii=False)
+    if passphrase_env is not None:
+        place += f'\npassphrase = {{ env = "{passphrase_env}" }}'
+    return STARTER.replace("{base}", base).replace('"{directory}"', place)
 
 
 def _default(field: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from pyscep.adapters.asgi import Receive, Scope, Send
 from pyscep.http import Headers, HttpResponse, text_response
@@ -62,13 +62,19 @@ async def drain(receive: Receive) -> bool:
     return True
 
 
-async def lifespan(receive: Receive, send: Send) -> None:
-    """The lifespan protocol of an application that has nothing to start or stop."""
+async def lifespan(receive: Receive, send: Send, close: Callable[[], None] = lambda: None) -> None:
+    """The lifespan protocol of an application that has nothing to start.
+
+    Args:
+        receive, send: ASGI's.
+        close: what is done at the end, in a thread.
+    """
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             await send({"type": "lifespan.startup.complete"})
         else:
+            await asyncio.to_thread(close)
             await send({"type": "lifespan.shutdown.complete"})
             return
 

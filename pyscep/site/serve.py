@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, assert_never
 
@@ -15,6 +15,7 @@ from pyscep.adapters.asgi import Receive, ScepApp, Scope, Send
 from pyscep.ca import CertificateAuthority, ChallengeRequest, Granted, Profile
 from pyscep.ca import directory as ca_directory
 from pyscep.ca.challenge import Notification
+from pyscep.ca.made_elsewhere import MadeElsewhere
 from pyscep.cms.algorithms import AlgorithmPolicy
 from pyscep.enums import FailInfo
 from pyscep.events import AuthorityFailed, RequestAnswered, RequestRejected, ServerEvent
@@ -53,27 +54,12 @@ class ServeSettings:
     there. It is kept in the directory; None leaves what is kept there."""
 
 
-class AnyChallenge:
+class AnyChallenge(MadeElsewhere):
     """Every challenge is right: open enrollment, for those who have asked for it."""
 
     scheme = "anyone"
     notifies = False
-
-    def generate(
-        self,
-        *,
-        subject: str | None = None,
-        sans: Iterable[str] = (),
-        profile: str | None = None,
-        lifetime: timedelta | None = None,
-    ) -> str:
-        """There is nothing to hand out.
-
-        Raises:
-            ValueError: always.
-        """
-        del subject, sans, profile, lifetime
-        raise ValueError("anyone may enroll: there are no challenges")
+    no_challenge = "anyone may enroll: there are no challenges"
 
     def verify(self, request: ChallengeRequest) -> Granted:
         """Granted."""

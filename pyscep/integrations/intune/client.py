@@ -6,9 +6,9 @@ import base64
 import json
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC
-from types import TracebackType
 from typing import Any, Final
 
 from cryptography import x509
@@ -64,7 +64,7 @@ class RevocationResult:
     message: str = ""
 
 
-class IntuneClient:
+class IntuneClient(AbstractContextManager["IntuneClient"]):
     """Talks to the services of one tenant; one object for many requests and threads.
 
     Tokens and the addresses of the services are kept. A call is tried once more when the token
@@ -227,15 +227,7 @@ class IntuneClient:
         """Close the connections."""
         self._web.close()
 
-    def __enter__(self) -> IntuneClient:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _scep_action(self, name: str, body: dict[str, Any]) -> Result:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Final
 
 from pyscep.ca import ChallengeRequest, Granted, Notification, Refused, Store
+from pyscep.ca.made_elsewhere import MadeElsewhere
 from pyscep.ca.single_use import SingleUse
 from pyscep.integrations.csr_check import fault_of
 from pyscep.integrations.intune.client import IntuneClient
@@ -19,7 +19,7 @@ REMEMBERED: Final = timedelta(minutes=65)
 _logger = logging.getLogger("pyscep.intune")
 
 
-class IntuneChallenges:
+class IntuneChallenges(MadeElsewhere):
     """Challenges that Intune put into a device's profile, and judges.
 
     Each is good for one key. The request that spent it is answered again without asking, so a
@@ -39,6 +39,7 @@ class IntuneChallenges:
 
     scheme = "intune"
     notifies = True
+    no_challenge = "Intune makes the challenges: assign a SCEP profile to the device"
 
     def __init__(
         self,
@@ -56,22 +57,6 @@ class IntuneChallenges:
         self._background: ThreadPoolExecutor | None = None
         if not wait_for_success_notification:
             self._background = ThreadPoolExecutor(1, thread_name_prefix="pyscep-intune")
-
-    def generate(
-        self,
-        *,
-        subject: str | None = None,
-        sans: Iterable[str] = (),
-        profile: str | None = None,
-        lifetime: timedelta | None = None,
-    ) -> str:
-        """Only Intune can make one.
-
-        Raises:
-            ValueError: always.
-        """
-        del subject, sans, profile, lifetime
-        raise ValueError("Intune makes the challenges: assign a SCEP profile to the device")
 
     def verify(self, request: ChallengeRequest) -> Granted | Refused:
         if (fault := fault_of(request.csr)) is not None:
