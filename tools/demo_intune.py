@@ -262,7 +262,7 @@ def main() -> int:
     view.summary(
         (
             f"[bold green]All of it worked[/], in {time.perf_counter() - start:.1f} s.",
-            "The files: docs/examples/intune. How to move from NDES: docs/intune.md.",
+            "The files: docs/examples/intune. How to move from NDES: docs/from-ndes.md.",
         )
     )
     return 0
