@@ -35,6 +35,10 @@ help: ## show this list
 demo: $(VENV)/run.stamp ## enroll, renew and verify against an embedded CA, and watch it
 	@$(PY) tools/demo.py
 
+.PHONY: demo-intune
+demo-intune: $(VENV)/intune.stamp ## in place of NDES, with Intune: a fake of it, nginx (needed), devices
+	@$(PY) tools/demo_intune.py
+
 .PHONY: test
 test: $(VENV)/dev.stamp ## run every test; peers that are not installed are named
 	$(PY) -m pytest $(ARGS)
@@ -143,7 +147,12 @@ $(VENV)/run.stamp: $(VENV)/base.stamp
 	@$(INSTALL) --no-build-isolation --editable ".[$(EXTRAS_RUN)]"
 	@touch $@
 
+$(VENV)/intune.stamp: $(VENV)/base.stamp
+	@echo "installing pyscep with the extra intune into $(VENV)"
+	@$(INSTALL) --no-build-isolation --editable ".[$(EXTRAS_RUN),intune]"
+	@touch $@ $(VENV)/run.stamp
+
 $(VENV)/dev.stamp: $(VENV)/base.stamp
 	@echo "installing pyscep and its development tools into $(VENV)"
 	@$(INSTALL) --no-build-isolation --editable ".[$(EXTRAS_DEV)]"
-	@touch $@ $(VENV)/run.stamp
+	@touch $@ $(VENV)/run.stamp $(VENV)/intune.stamp

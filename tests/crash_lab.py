@@ -4,7 +4,8 @@
     python -m tests.crash_lab --kills 1000 --database URL    # PostgreSQL: an empty database
 
 Clients repeat each request until it is acknowledged, as devices do. At the end, the database
-is asked directly and every request is made once more.
+is asked directly and every request is made once more. SIGTERM brings the end forward: what was
+done until then is looked at and counted.
 """
 
 from __future__ import annotations
@@ -320,12 +321,21 @@ class Client:
 class Lab:
     """A server to kill, clients, and what both say."""
 
-    def __init__(self, url: str, directory: Path, seed: int = 1) -> None:
+    def __init__(
+        self,
+        url: str,
+        directory: Path,
+        seed: int = 1,
+        progress: Callable[[str], None] = lambda text: None,
+    ) -> None:
         self.url = url
+        self.progress = progress
         self.keys = [keys.rsa_key(f"device {number}") for number in range(6)]
         self.ledger = Ledger()
         self.numbers = itertools.count(1)
         self.stop = threading.Event()
+        self.enough = threading.Event()
+        """No more kills; what clients have begun is finished."""
         self.faults: list[BaseException] = []
         self.wanted = ""
         self.kills: Counter[str] = Counter()
@@ -343,9 +353,13 @@ class Lab:
             thread.start()
         try:
             for number in range(times):
+                if self.enough.is_set():
+                    break
                 if number % 6 == 5:
                     self._kill_anywhere()
                 self._kill_at(points[number % len(points)])
+                if number % 50 == 49:
+                    self.progress(f"{self.kills.total()} kills")
         finally:
             self.stop.set()
             self.wanted = ""
@@ -477,8 +491,10 @@ class Lab:
 
 
 @contextmanager
-def lab(url: str, directory: Path) -> Iterator[Lab]:
-    one = Lab(url, directory)
+def lab(
+    url: str, directory: Path, progress: Callable[[str], None] = lambda text: None
+) -> Iterator[Lab]:
+    one = Lab(url, directory, progress=progress)
     try:
         yield one
     finally:
@@ -498,7 +514,8 @@ def main() -> None:
         directory = Path(place)
         url = arguments.database or f"sqlite:///{directory / 'scep.db'}"
         started = time.monotonic()
-        with lab(url, directory) as one:
+        with lab(url, directory, lambda text: print(text, file=sys.stderr, flush=True)) as one:
+            signal.signal(signal.SIGTERM, lambda number, frame: one.enough.set())
             one.kill(arguments.kills)
             one.verify()
             print(f"{one.report()}; {time.monotonic() - started:.0f} s")

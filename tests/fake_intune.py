@@ -114,13 +114,26 @@ class FakeIntune:
         *,
         bits: int = 2048,
         ends: datetime.datetime | None = None,
+        size: int = 4000,
     ) -> str:
-        """A challenge for a device's profile; opaque, of a real one's size."""
-        challenge = base64.b64encode(secrets.token_bytes(3000)).decode()
+        """A challenge for a device's profile: opaque, of so many characters."""
+        challenge = base64.b64encode(secrets.token_bytes(size * 3 // 4)).decode()
+        self.expect(challenge, subject, sans, bits=bits, ends=ends)
+        return challenge
+
+    def expect(
+        self,
+        challenge: str,
+        subject: str,
+        sans: tuple[str, ...] = (),
+        *,
+        bits: int = 2048,
+        ends: datetime.datetime | None = None,
+    ) -> None:
+        """Know a challenge, as after a restart of the services."""
         self._expected[challenge] = Expected(
             subject=x509.Name.from_rfc4514_string(subject),
             sans=frozenset(sans), bits=bits, ends=ends)
-        return challenge
 
     def fail(self, route: str, times: int = 1, **fault: Any) -> None:
         """Let the next calls of a route fail."""
@@ -393,14 +406,18 @@ def make_certificate() -> tuple[x509.Certificate, rsa.RSAPrivateKey]:
 
 @contextlib.contextmanager
 def serving(fake: FakeIntune, directory: Path, *, port: int = 0) -> Iterator[Path]:
-    """Serve on a loopback port; yields the PEM file of the root to trust."""
-    certificate, key = make_certificate()
+    """Serve on a loopback port; yields the PEM file of the root to trust.
+
+    A certificate that is in the directory already is used again.
+    """
     roots, chain = directory / "roots.pem", directory / "fake-intune-tls.pem"
-    roots.write_bytes(certificate.public_bytes(Encoding.PEM))
-    chain.touch(mode=0o600)
-    chain.write_bytes(
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        + certificate.public_bytes(Encoding.PEM))
+    if not chain.exists():
+        certificate, key = make_certificate()
+        roots.write_bytes(certificate.public_bytes(Encoding.PEM))
+        chain.touch(mode=0o600)
+        chain.write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+            + certificate.public_bytes(Encoding.PEM))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain)
     handler = type("Handler", (_Handler,), {"fake": fake})

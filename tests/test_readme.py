@@ -372,6 +372,24 @@ def test_first_lines() -> None:
     assert head.count("```") == 4, "a working example fits in the first 40 lines"
 
 
+def test_the_features_instead_of_ndes_are_shown_by_tests_that_exist() -> None:
+    """Each row has a page that exists, and names tests that pytest would find."""
+    text = (documents.ROOT / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## In place of NDES, with Intune\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("|")][2:]
+    assert len(rows) >= 15
+    for part, page, shown in rows:
+        assert re.search(r"\]\(docs/[^)]+\)", page), part
+        named = re.findall(r"`(tests/[\w/]+\.py)?::(\w+)`", shown)
+        assert named, part
+        assert shown.count("`") == 2 * len(named), f"{part}: something else is named, too"
+        source = ""
+        for path, name in named:
+            if path:
+                source = (documents.ROOT / path).read_text(encoding="utf-8")
+            assert re.search(rf"^def {name}\(", source, re.MULTILINE), f"{part}: {path}::{name}"
+
+
 def test_nobody_is_sent_to_a_strangers_package() -> None:
     """The name on PyPI is another project's: no document says to install it from there."""
     for path in (*documents.ROOT.glob("*.md"), *documents.ROOT.glob("docs/**/*.md")):

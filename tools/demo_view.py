@@ -168,6 +168,16 @@ class View:
             grid.add_row(f"  {name}", escape(value))
         self.console.print(grid)
 
+    def command(self, text: str) -> None:
+        """A command that is run, as it would be typed."""
+        self.console.print("  [yellow]$[/] " + escape(text), soft_wrap=True)
+
+    def excerpt(self, text: str, wanted: Sequence[str]) -> None:
+        """The lines of an output in which one of these is."""
+        for line in text.splitlines():
+            if any(one in line for one in wanted):
+                self.console.print(f"    {line.strip()}", style="dim", markup=False, soft_wrap=True)
+
     def good(self, text: str) -> None:
         """What came out; the last one of a step stands in the summary."""
         self._result = text
@@ -178,16 +188,16 @@ class View:
         table = Table(title="What happened", title_style="bold", border_style="cyan")
         table.add_column("")
         table.add_column("step")
-        for name in ("HTTP", "sent", "received", "ms"):
+        seen = any(row.requests for row in self.rows)
+        for name in ("HTTP", "sent", "received", "ms") if seen else ("ms",):
             table.add_column(name, justify="right")
         table.add_column("result", style="green", overflow="fold")
         for number, row in enumerate(self.rows, 1):
+            wire = (row.requests, row.sent, row.received) if row.requests else ("", "", "")
             table.add_row(
                 str(number),
                 row.title,
-                str(row.requests or ""),
-                f"{row.sent:,}" if row.requests else "",
-                f"{row.received:,}" if row.requests else "",
+                *(f"{one:,}" if one else "" for one in wire if seen),
                 f"{row.seconds * 1000:,.0f}",
                 escape(row.result),
             )
