@@ -11,14 +11,17 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import pyscep
 from benchmarks.floor import FloorInputs
 from pyscep import codec
 from pyscep.cms import enveloped_data, signed_data
+from pyscep.cms.algorithms import DIGESTS
+from pyscep.cms.certificates import extension, signed, tbs_certificate
 from pyscep.cms.certs_only import build_certs_only
+from pyscep.cms.signing import scheme_for
 from pyscep.codec import der
 from pyscep.pki_message import encode_request
 from pyscep.transaction import new_transaction
@@ -27,15 +30,7 @@ from pyscep.transaction import new_transaction
 CHALLENGE_SIZES = {"small": 24, "8k": 3_608, "24k": 14_904, "40k": 26_200}
 NOW = datetime.now(UTC)
 RSA_SHA256 = der.sequence(der.oid("1.2.840.113549.1.1.11"), der.null())
-_VERSION_3 = der.context(0, der.integer(2))
-_EXTENSIONS = der.context(
-    3,
-    der.sequence(
-        der.sequence(
-            der.oid("2.5.29.19"), der.tlv(der.BOOLEAN, b"\xff"), der.octet_string(der.sequence())
-        )
-    ),
-)
+_EXTENSIONS = extension(der.oid("2.5.29.19"), der.sequence())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,16 +94,21 @@ def make_signer(key: Any, subject: str) -> pyscep.Identity:
 
 def der_issuer(identity: pyscep.Identity) -> Callable[[Any], x509.Certificate]:
     """Issue as pyscep.ca does: the TBSCertificate is written, then signed."""
-    key = identity.private_key
-    validity = der.sequence(der.time(NOW), der.time(NOW + timedelta(days=365)))
-    constant = RSA_SHA256 + identity.raw.subject + validity
-    pkcs1, sha256 = padding.PKCS1v15(), hashes.SHA256()
+    key, issuer = identity.private_key, identity.raw.subject
+    scheme = scheme_for(key, DIGESTS["sha256"], combined=True)
+    validity = der.time(NOW) + der.time(NOW + timedelta(days=365))
 
     def sign(csr: pyscep.CertificateRequest) -> x509.Certificate:
-        serial = der.integer(int.from_bytes(b"\x01" + secrets.token_bytes(15), "big"))
-        tbs = der.sequence(_VERSION_3, serial, constant, csr.subject, csr.spki, _EXTENSIONS)
-        signature = der.bit_string(key.sign(tbs, pkcs1, sha256))
-        return x509.load_der_x509_certificate(der.sequence(tbs, RSA_SHA256, signature))
+        tbs = tbs_certificate(
+            serial_number=int.from_bytes(b"\x01" + secrets.token_bytes(15), "big"),
+            algorithm=scheme.identifier,
+            issuer=issuer,
+            validity=validity,
+            subject=csr.subject,
+            spki=csr.spki,
+            extensions=_EXTENSIONS,
+        )
+        return x509.load_der_x509_certificate(signed(tbs, scheme, key))
 
     return sign
 

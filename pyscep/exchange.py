@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pyscep import trust
-from pyscep.cms.algorithms import AlgorithmPolicy, Algorithms
+from pyscep.cms.algorithms import DIGESTS, AlgorithmPolicy, Algorithms
+from pyscep.cms.certificates import extension, signed, tbs_certificate
 from pyscep.cms.certs_only import CertsOnly
+from pyscep.cms.signing import scheme_for
+from pyscep.codec import der
 from pyscep.enums import MessageType
 from pyscep.errors import DecodeError, SignatureError, TransportError
 from pyscep.http import HttpResponse
@@ -22,8 +23,12 @@ from pyscep.messages import PKCSReq, RenewalReq, Success
 from pyscep.pkcs10 import CertificateRequest
 from pyscep.transaction import PendingEnrollment, Transaction
 
-_SELF_SIGNED_DAYS: Final = 7
+_SELF_SIGNED_LIFE: Final = timedelta(days=7)
 _CLOCK_SKEW: Final = timedelta(days=1)
+# digitalSignature and keyEncipherment
+_KEY_USAGE: Final = extension(
+    der.oid("2.5.29.15"), der.tlv(der.BIT_STRING, b"\x05\xa0"), critical=True
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,32 +88,23 @@ class Session:
 def self_signed(
     key: Any, csr: CertificateRequest, *, now: datetime, token_bytes: Callable[[int], bytes]
 ) -> Identity:
-    """The certificate that signs a first request (RFC 8894 section 2.3)."""
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=True,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
+    """The certificate that signs a first request (RFC 8894 section 2.3).
+
+    Raises:
+        DecodeError: the subject of the CSR is malformed.
+    """
+    _ = csr.subject_name  # raises for a name that has no place in a certificate
+    scheme = scheme_for(key, DIGESTS["sha256"], combined=True)
+    tbs = tbs_certificate(
+        serial_number=int.from_bytes(b"\x01" + token_bytes(15), "big"),
+        algorithm=scheme.identifier,
+        issuer=csr.subject,
+        validity=der.time(now - _CLOCK_SKEW) + der.time(now + _SELF_SIGNED_LIFE),
+        subject=csr.subject,
+        spki=csr.spki,
+        extensions=_KEY_USAGE,
     )
-    subject = csr.subject_name
-    serial = int.from_bytes(b"\x01" + token_bytes(15), "big")
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(serial)
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + timedelta(days=_SELF_SIGNED_DAYS))
-        .add_extension(usage, critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return Identity(certificate, key)
+    return Identity.of(RawCertificate(signed(tbs, scheme, key)), key)
 
 
 def require_rsa(key: Any) -> None:

@@ -7,6 +7,7 @@ protocol needs straight from the DER, so that such a peer still enrolls.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -89,7 +90,11 @@ class RawCertificate:
     """
 
     def __init__(self, data: bytes) -> None:
-        self._init(der.read(data))
+        at = _USUAL.read(data, 0)
+        if at is None:
+            self._init(der.read(data))
+        else:
+            self._init_usual(data, at)
 
     @classmethod
     def from_node(cls, node: der.Node) -> RawCertificate:
@@ -100,19 +105,22 @@ class RawCertificate:
         if at is None:
             self._init(node)
         else:
-            self._set(
-                data,
-                data[at[0] : at[2]],
-                data[at[3] : at[5]],
-                data[at[6] : at[8]],
-                data[at[9] : at[11]],
-                at[2] - at[1],
-            )
+            self._init_usual(data, at)
         return self
 
     @classmethod
     def from_certificate(cls, certificate: x509.Certificate) -> RawCertificate:
         return cls(certificate.public_bytes(Encoding.DER))
+
+    def _init_usual(self, data: bytes, at: Sequence[int]) -> None:
+        self._set(
+            data,
+            data[at[0] : at[2]],
+            data[at[3] : at[5]],
+            data[at[6] : at[8]],
+            data[at[9] : at[11]],
+            at[2] - at[1],
+        )
 
     def _init(self, node: der.Node) -> None:
         tbs = _tbs_fields(node)
@@ -259,6 +267,17 @@ class Identity:
     def raw(self) -> RawCertificate:
         """The parts of the certificate that go into messages."""
         return RawCertificate.from_certificate(self.certificate)
+
+    @classmethod
+    def of(cls, certificate: RawCertificate, private_key: Any) -> Identity:
+        """A certificate that has been read already, with its key.
+
+        Raises:
+            ValueError, DecodeError: as Identity and ``RawCertificate.certificate``.
+        """
+        self = cls(certificate.certificate, private_key)
+        self.__dict__["raw"] = certificate
+        return self
 
     @classmethod
     def from_pem(

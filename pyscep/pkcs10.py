@@ -11,9 +11,11 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from pyscep.cms import signatures, signing
 from pyscep.cms.algorithms import DIGESTS, AlgorithmPolicy
+from pyscep.cms.certificates import extension, signed
 from pyscep.cms.keys import check_public_key
 from pyscep.codec import der
 from pyscep.codec.shapes import ShapeBuilder
+from pyscep.codec.templates import Template
 from pyscep.errors import DecodeError
 from pyscep.identity import X509_FAULTS, public_key_der
 from pyscep.lazy import lazy
@@ -40,7 +42,6 @@ _USUAL: Final = (
     .close()
     .build()
 )
-_BOOLEAN_TRUE: Final = b"\x01\x01\xff"
 
 
 class CertificateRequest:
@@ -265,29 +266,20 @@ def create(
     if challenge_password is not None:
         printable = der.is_printable(challenge_password)
         tag = der.PRINTABLE_STRING if printable else der.UTF8_STRING
-        value = der.string(tag, challenge_password)
-        attributes.append(der.sequence(CHALLENGE_PASSWORD, der.set_of(value)))
+        attributes.append(der.attribute(CHALLENGE_PASSWORD, der.string(tag, challenge_password)))
     if wanted:
         encoded = der.sequence(*(_extension(kind, critical) for kind, critical in wanted))
-        attributes.append(der.sequence(EXTENSION_REQUEST, der.set_of(encoded)))
-    info = der.sequence(
-        der.integer(0),
-        subject.public_bytes(),
-        public_key_der(key.public_key()),
-        der.context(0, *sorted(attributes)),
+        attributes.append(der.attribute(EXTENSION_REQUEST, encoded))
+    info = _INFO.fill(
+        subject.public_bytes(), public_key_der(key.public_key()), b"".join(sorted(attributes))
     )
-    return CertificateRequest(
-        der.sequence(
-            info,
-            scheme.identifier,
-            der.bit_string(scheme.sign(key, info)),
-        )
-    )
+    return CertificateRequest(signed(info, scheme, key))
 
 
-def _extension(extension: x509.ExtensionType, critical: bool) -> bytes:
-    return der.sequence(
-        der.oid(extension.oid.dotted_string),
-        _BOOLEAN_TRUE if critical else b"",
-        der.octet_string(extension.public_bytes()),
-    )
+_INFO: Final = Template(
+    (der.SEQUENCE, der.integer(0), "subject", "subjectPKInfo", (0xA0, "attributes"))
+)
+
+
+def _extension(kind: x509.ExtensionType, critical: bool) -> bytes:
+    return extension(der.oid(kind.oid.dotted_string), kind.public_bytes(), critical=critical)

@@ -26,7 +26,7 @@ from pyscep.attributes import (
     number_of,
     transaction_of,
 )
-from pyscep.cms import enveloped_data, signed_data
+from pyscep.cms import enveloped_data, sealing, signed_data
 from pyscep.cms.algorithms import DIGESTS, AlgorithmPolicy, Algorithms, cipher_from
 from pyscep.cms.certs_only import CertsOnly, around_crl, build_certs_only, read_certs_only
 from pyscep.cms.enveloped_data import TokenBytes
@@ -217,7 +217,7 @@ def encode_request(
         AlgorithmError: the recipient's key can't encrypt.
     """
     data = _message_data(message)
-    envelope = enveloped_data.encrypt(data, recipient, algorithms, token_bytes=token_bytes)
+    envelope = sealing.encrypt(data, recipient, algorithms, token_bytes=token_bytes)
     attributes = common_attributes(message.message_type, transaction, transaction.sender_nonce)
     if signing_time is not None:
         attributes.append(der.attribute(signed_data.SIGNING_TIME, der.time(signing_time)))
@@ -278,7 +278,7 @@ def encode_cert_rep(
                 write = _crl_writer(crls[0], recipient, algorithms, token_bytes)
                 return signed_data.sign_in_place(*write, attributes, signer, digest)
             data = build_certs_only([one.public_bytes(_DER) for one in certificates], crls)
-            content = enveloped_data.encrypt(data, recipient, algorithms, token_bytes=token_bytes)
+            content = sealing.encrypt(data, recipient, algorithms, token_bytes=token_bytes)
     return signed_data.sign(content, attributes, signer, digest)
 
 
@@ -311,7 +311,7 @@ def _crl_writer(
     """The size of an envelope with one CRL, and what writes it where it will stand."""
     before, after = around_crl(len(crl))
     size = len(before) + len(crl) + len(after)
-    sealer = enveloped_data.Sealer(size, recipient, algorithms, token_bytes)
+    sealer = sealing.Sealer(size, recipient, algorithms, token_bytes)
     return sealer.size, lambda target: sealer.seal_into(target, before, crl, after)
 
 

@@ -12,7 +12,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 import pyscep
-from pyscep.cms import enveloped_data
+from pyscep.cms import enveloped_data, sealing
 from pyscep.cms.algorithms import CIPHERS, Algorithms
 from pyscep.codec import der
 from pyscep.errors import AlgorithmError, DecodeError, DecryptionError, ProtocolError
@@ -57,7 +57,7 @@ def sealed(*parties: keys.Party, **knobs: Any) -> bytes:
 @pytest.mark.parametrize("size", [0, 1, 7, 8, 15, 16, 17, 5000])
 def test_round_trip(cipher: str, size: int) -> None:
     data = secrets.token_bytes(size)
-    encoded = enveloped_data.encrypt(
+    encoded = sealing.encrypt(
         data, RawCertificate(CA.der), Algorithms(cipher=cipher), token_bytes=secrets.token_bytes)
     asn1.assert_der(encoded)
     other = open_envelope(encoded, CA)
@@ -76,7 +76,7 @@ def test_round_trip(cipher: str, size: int) -> None:
     Algorithms(key_transport="rsaes-oaep", oaep_digest="sha512", oaep_mgf_digest="sha1")],
     ids=["pkcs1", "oaep", "oaep sha256", "oaep mixed"])
 def test_openssl_opens_ours(cipher: str, transport: Algorithms, tmp_path: Path) -> None:
-    encoded = enveloped_data.encrypt(
+    encoded = sealing.encrypt(
         PLAIN, RawCertificate(CA.der), replace(transport, cipher=cipher),
         token_bytes=secrets.token_bytes)
     (tmp_path / "key").write_bytes(keys.key_pem(CA.key))
@@ -104,7 +104,7 @@ def test_ours_opens_openssl(options: tuple[str, ...], tmp_path: Path) -> None:
 def test_a_recipient_that_cannot_decrypt(key: Any) -> None:
     certificate = RawCertificate(keys.party("CN=x", key).der)
     with pytest.raises(AlgorithmError, match="an RSA key is needed"):
-        enveloped_data.encrypt(b"", certificate, Algorithms(), token_bytes=bytes)
+        sealing.encrypt(b"", certificate, Algorithms(), token_bytes=bytes)
 
 
 # --- reading ---------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import pyscep
 from pyscep.adapters.asgi import ScepApp
 from pyscep.ca import Granted, Profile, Refused
-from pyscep.cms import enveloped_data, signed_data
+from pyscep.cms import enveloped_data, sealing, signed_data
 from pyscep.cms.algorithms import DIGESTS, Algorithms
 from pyscep.errors import AlgorithmError
 from pyscep.identity import RawCertificate
@@ -469,7 +469,7 @@ def opened(word: str, identity: pyscep.Identity) -> bytes:
 
 def wrapped(signed: bytes, algorithms: Algorithms = sealed._ALGORITHMS) -> str:
     recipient = RawCertificate.from_certificate(party("module").certificate)
-    data = enveloped_data.encrypt(signed, recipient, algorithms, token_bytes=lambda n: b"k" * n)
+    data = sealing.encrypt(signed, recipient, algorithms, token_bytes=lambda n: b"k" * n)
     return base64.b64encode(data).decode()
 
 

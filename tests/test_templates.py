@@ -5,23 +5,29 @@ from __future__ import annotations
 import hashlib
 import secrets
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from asn1crypto import cms
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 import pyscep
-from pyscep.cms import enveloped_data, signed_data
+from pyscep.cms import certificates, sealing, signed_data
 from pyscep.cms.algorithms import DIGESTS, Algorithms
 from pyscep.cms.certs_only import around_crl, build_certs_only
+from pyscep.cms.signing import scheme_for
 from pyscep.codec import der
 from pyscep.codec.space import Space
 from pyscep.codec.templates import Template, attribute_of
+from pyscep.exchange import self_signed
+from pyscep.identity import public_key_der
 from pyscep.pki_message import IN_PLACE_BYTES, encode_cert_rep
 from tests import forge_keys as keys
 from tests import forge_tlv as asn1
@@ -90,6 +96,55 @@ def test_a_space_becomes_bytes(size: int, start: int, end: int) -> None:
         space.view[0] = 1
 
 
+# --- certificates -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("year", [1999, 2026, 2049, 2050])
+@pytest.mark.parametrize("extra", [0, 60, 100, 200, 40_000])
+def test_a_certificate_as_cryptography_makes_it(year: int, extra: int) -> None:
+    client = keys.client()
+    name = x509.Name.from_rfc4514_string("CN=device,O=Lab")
+    more = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), bytes(extra))
+    start, end = datetime(year, 2, 28, 1, 2, 3, tzinfo=UTC), datetime(year + 1, 12, 31, tzinfo=UTC)
+    for serial in (1, 127, 128, 255, 256, (1 << 159) - 1):
+        expected = (
+            x509.CertificateBuilder(name, name, client.key.public_key(), serial, start, end)
+            .add_extension(more, critical=False)
+            .add_extension(x509.BasicConstraints(True, None), critical=True)
+            .sign(client.key, hashes.SHA256())
+        )
+        scheme = scheme_for(client.key, DIGESTS["sha256"], combined=True)
+        tbs = certificates.tbs_certificate(
+            serial_number=serial, algorithm=scheme.identifier, issuer=name.public_bytes(),
+            validity=der.time(start) + der.time(end), subject=name.public_bytes(),
+            spki=public_key_der(client.key.public_key()),
+            extensions=certificates.extension(der.oid("1.2.3.4"), bytes(extra))
+            + certificates.extension(
+                der.oid("2.5.29.19"), x509.BasicConstraints(True, None).public_bytes(),
+                critical=True))
+        made = certificates.signed(tbs, scheme, client.key)
+        assert made == expected.public_bytes(Encoding.DER)
+
+
+def test_the_certificate_of_a_first_request_as_cryptography_makes_it() -> None:
+    key, now = keys.client().key, datetime(2026, 2, 3, 4, 5, 6, 789, tzinfo=UTC)
+    csr = pyscep.pkcs10.create(key, "CN=device,O=Lab", challenge_password="word")
+    made = self_signed(key, csr, now=now, token_bytes=lambda size: b"\x81" * size)
+    off = dict.fromkeys(("content_commitment", "data_encipherment", "key_agreement",
+                         "key_cert_sign", "crl_sign", "encipher_only", "decipher_only"), False)
+    expected = (
+        x509.CertificateBuilder(
+            csr.subject_name, csr.subject_name, key.public_key(),
+            int.from_bytes(b"\x01" + b"\x81" * 15, "big"),
+            now - timedelta(days=1), now + timedelta(days=7))
+        .add_extension(
+            x509.KeyUsage(digital_signature=True, key_encipherment=True, **off), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    assert made.certificate == expected
+    assert made.raw == pyscep.RawCertificate(expected.public_bytes(Encoding.DER))
+
+
 # --- written in place -------------------------------------------------------------------
 
 TRANSACTION = pyscep.Transaction(transaction_id="AB" * 16, sender_nonce=b"n" * 16)
@@ -121,8 +176,8 @@ def test_in_place_is_the_same(size: int) -> None:
     plain = build_certs_only((), (crl,))
     before, after = around_crl(size)
     assert before + crl + after == plain
-    envelope = enveloped_data.encrypt(plain, recipient(), algorithms, token_bytes=bytes)
-    sealer = enveloped_data.Sealer(len(plain), recipient(), algorithms, bytes)
+    envelope = sealing.encrypt(plain, recipient(), algorithms, token_bytes=bytes)
+    sealer = sealing.Sealer(len(plain), recipient(), algorithms, bytes)
     assert sealer.size == len(envelope)
     expected = signed_data.sign(envelope, [], signer, DIGESTS["sha256"])
     assert expected == signed_data.sign_in_place(

@@ -18,35 +18,22 @@ from hashlib import sha256
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from pyscep.ca.names import EMPTY_NAME, Names
 from pyscep.ca.profile import ClientKey, Profile
 from pyscep.ca.strong_mapping import SID_EXTENSION, sid_extension
+from pyscep.cms.algorithms import DIGESTS
+from pyscep.cms.certificates import extension, signed, tbs_certificate
+from pyscep.cms.signing import scheme_for
 from pyscep.codec import der
 from pyscep.identity import Identity
 
-_RSA_ALGORITHMS: Final = {
-    "sha256": der.sequence(der.oid("1.2.840.113549.1.1.11"), der.null()),
-    "sha384": der.sequence(der.oid("1.2.840.113549.1.1.12"), der.null()),
-    "sha512": der.sequence(der.oid("1.2.840.113549.1.1.13"), der.null()),
-}
-_EC_ALGORITHMS: Final = {
-    "sha256": der.sequence(der.oid("1.2.840.10045.4.3.2")),
-    "sha384": der.sequence(der.oid("1.2.840.10045.4.3.3")),
-    "sha512": der.sequence(der.oid("1.2.840.10045.4.3.4")),
-}
-_HASHES: Final[dict[str, hashes.HashAlgorithm]] = {
-    "sha256": hashes.SHA256(),
-    "sha384": hashes.SHA384(),
-    "sha512": hashes.SHA512(),
-}
-_VERSION_3: Final = der.context(0, der.integer(2))
+_DIGESTS: Final = ("sha256", "sha384", "sha512")
 SAN_OID: Final = "2.5.29.17"
 _HTTP_URL: Final = re.compile(r"http://[!-~]+")
-_TRUE: Final = der.tlv(der.BOOLEAN, b"\xff")
+_oid: Final = lru_cache(maxsize=64)(der.oid)
 
 REVOCATION_REASONS: Final = {
     flag.value: flag for flag in x509.ReasonFlags if flag is not x509.ReasonFlags.remove_from_crl
@@ -95,19 +82,14 @@ class Issuer:
         self.identity = identity
         self.certificate = identity.certificate
         self.crl_lifetime = crl_lifetime
-        if digest not in _HASHES:
-            raise ValueError(f"digest {digest!r} is none of {', '.join(_HASHES)}")
-        self._digest = _HASHES[digest]
+        if digest not in _DIGESTS:
+            raise ValueError(f"digest {digest!r} is none of {', '.join(_DIGESTS)}")
         _check_is_ca(identity.certificate)
-        public_key = identity.certificate.public_key()
-        match public_key:
-            case rsa.RSAPublicKey():
-                self._algorithm = _RSA_ALGORITHMS[digest]
-            case ec.EllipticCurvePublicKey():
-                self._algorithm = _EC_ALGORITHMS[digest]
-            case _:
-                raise ValueError("the key of a CA is RSA or EC")
-        self._is_rsa = isinstance(public_key, rsa.RSAPublicKey)
+        if not isinstance(
+            identity.certificate.public_key(), rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+        ):
+            raise ValueError("the key of a CA is RSA or EC")
+        self._scheme = scheme_for(identity.private_key, DIGESTS[digest], combined=True)
         self._not_before = identity.certificate.not_valid_before_utc
         self._not_after = identity.certificate.not_valid_after_utc
         crl_urls, issuer_urls = tuple(crl_urls), tuple(issuer_urls)
@@ -162,15 +144,14 @@ class Issuer:
         extensions.append(self._common)
         if names.sid is not None:
             extensions.append(_encoded(SID_EXTENSION, sid_extension(names.sid), False))
-        tbs = der.sequence(
-            _VERSION_3,
-            der.integer(serial_number),
-            self._algorithm,
-            self.identity.raw.subject,
-            der.sequence(der.time(not_before), der.time(not_after)),
-            names.subject,
-            spki,
-            der.context(3, der.sequence(*extensions)),
+        tbs = tbs_certificate(
+            serial_number=serial_number,
+            algorithm=self._scheme.identifier,
+            issuer=self.identity.raw.subject,
+            validity=der.time(not_before) + der.time(not_after),
+            subject=names.subject,
+            spki=spki,
+            extensions=b"".join(extensions),
         )
         return tbs, not_after
 
@@ -199,7 +180,7 @@ class Issuer:
         revoked = [_revoked_entry(entry) for entry in entries]
         tbs = der.sequence(
             der.integer(1),
-            self._algorithm,
+            self._scheme.identifier,
             self.identity.raw.subject,
             der.time(now),
             der.time(now + self.crl_lifetime),
@@ -218,12 +199,7 @@ class Issuer:
 
     def _signed(self, tbs: bytes) -> bytes:
         """What was to be signed, the algorithm and the signature, as one SEQUENCE."""
-        key = self.identity.private_key
-        if self._is_rsa:
-            signature = key.sign(tbs, padding.PKCS1v15(), self._digest)
-        else:
-            signature = key.sign(tbs, ec.ECDSA(self._digest))
-        return der.sequence(tbs, self._algorithm, der.bit_string(signature))
+        return signed(tbs, self._scheme, self.identity.private_key)
 
     def _validity(self, profile: Profile, now: datetime) -> tuple[datetime, datetime]:
         """notBefore and notAfter, never outside of the CA's own."""
@@ -314,7 +290,7 @@ def _extension(value: x509.ExtensionType, critical: bool = False) -> bytes:
 
 
 def _encoded(oid: str, value: bytes, critical: bool) -> bytes:
-    return der.sequence(der.oid(oid), _TRUE if critical else b"", der.octet_string(value))
+    return extension(_oid(oid), value, critical=critical)
 
 
 def _revoked_entry(entry: RevokedEntry) -> bytes:

@@ -162,10 +162,11 @@ def is_printable(text: str) -> bool:
 def time(moment: datetime) -> bytes:
     """UTCTime up to 2049, GeneralizedTime from 2050 (RFC 5652 section 11.3)."""
     moment = moment.astimezone(UTC)
-    text = moment.strftime("%Y%m%d%H%M%SZ").rjust(15, "0")
-    if 1950 <= moment.year <= 2049:
-        return tlv(UTC_TIME, text[2:].encode("ascii"))
-    return tlv(GENERALIZED_TIME, text.encode("ascii"))
+    year = moment.year
+    rest = (moment.month, moment.day, moment.hour, moment.minute, moment.second)
+    if 1950 <= year <= 2049:
+        return b"\x17\x0d%02d%02d%02d%02d%02d%02dZ" % (year % 100, *rest)
+    return b"\x18\x0f%04d%02d%02d%02d%02d%02dZ" % (year, *rest)
 
 
 def content_of(encoded: bytes) -> bytes:

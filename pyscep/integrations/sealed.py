@@ -29,7 +29,7 @@ from pyscep.ca import ChallengeRequest, Granted, Notification, Refused
 from pyscep.ca.challenge import LIFETIME, utc_now
 from pyscep.ca.made_elsewhere import MadeElsewhere
 from pyscep.ca.single_use import claim_once
-from pyscep.cms import enveloped_data, signed_data
+from pyscep.cms import enveloped_data, sealing, signed_data
 from pyscep.cms.algorithms import DIGESTS, MODERN, AlgorithmPolicy, Algorithms
 from pyscep.errors import ProtocolError
 from pyscep.identity import X509_FAULTS, Identity, RawCertificate
@@ -113,7 +113,7 @@ def seal(
         data=data,
     )
     signed = signed_data.sign(content, (), service, DIGESTS["sha256"], certificates=())
-    sealed = enveloped_data.encrypt(
+    sealed = sealing.encrypt(
         signed, RawCertificate.from_certificate(recipient), _ALGORITHMS, token_bytes=token_bytes
     )
     text = base64.b64encode(sealed).decode("ascii")

@@ -13,7 +13,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
 from pyscep.cms.algorithms import DIGESTS, LEGACY, Algorithms
-from pyscep.cms.enveloped_data import decrypt, encrypt, read_enveloped_data
+from pyscep.cms.enveloped_data import decrypt, read_enveloped_data
+from pyscep.cms.sealing import encrypt
 from pyscep.cms.signed_data import attribute, read_signed_data, sign, verify
 from pyscep.codec import der
 from pyscep.enums import FailInfo
