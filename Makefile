@@ -107,6 +107,10 @@ twins: $(VENV)/dev.stamp ## compare the C and Python codecs on COUNT=10000000 mu
 twins-corpora: $(VENV)/dev.stamp ## the same on every file of cryptography_vectors, or CORPORA="..."
 	$(PY) -m tests.twins --files $(CORPORA)
 
+.PHONY: pythons
+pythons: $(VENV)/dev.stamp ## install one wheel under the other Pythons of this machine, and test it there
+	tools/pythons.sh $(abspath $(PY))
+
 KILLS := 1000
 
 .PHONY: crash

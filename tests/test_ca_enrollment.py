@@ -230,13 +230,15 @@ def test_one_time_challenges_have_the_entropy(tmp_path: Path) -> None:
         drawn.append(size)
         return bytes(size)
 
-    provider = OneTimeChallenges(Store(f"sqlite:///{tmp_path / 'db'}"), token_bytes=token_bytes)
+    store = Store(f"sqlite:///{tmp_path / 'db'}")
+    provider = OneTimeChallenges(store, token_bytes=token_bytes)
     assert provider.generate() == "a" * 13 + "-" + "a" * 32
     assert drawn == [8, 20]
     with pytest.raises(ValueError, match="positive"):
         provider.generate(lifetime=timedelta(0))
     with pytest.raises(ValueError, match="no name like"):
         provider.generate(subject="no name")
+    store.close()
 
 
 def test_static_challenge_has_no_bindings() -> None:
@@ -259,6 +261,22 @@ def test_settings_that_contradict(tmp_path: Path) -> None:
         Setting(tmp_path, profiles=[Profile(), Profile()])
     with pytest.raises(ValueError, match="RA that signs"):
         Setting(tmp_path, encryption=ca_identity())
+
+
+def test_settings_that_contradict_leave_no_connection_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Store] = []
+    close = Store.close
+
+    def watched(store: Store) -> None:
+        closed.append(store)
+        close(store)
+
+    monkeypatch.setattr(Store, "close", watched)
+    with pytest.raises(ValueError, match="two profiles"):
+        Setting(tmp_path, profiles=[Profile(), Profile()])
+    assert len(closed) == 1
 
 
 # --- who signs -------------------------------------------------------------------------

@@ -159,7 +159,12 @@ class CertificateAuthority(Administration):
             issuer: the CA's certificate and key.
             settings: as for the constructor.
         """
-        return cls(store=Store(url), issuer=issuer, **settings)
+        store = Store(url)
+        try:
+            return cls(store=store, issuer=issuer, **settings)
+        except BaseException:
+            store.close()
+            raise
 
     @classmethod
     def create(
