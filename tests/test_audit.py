@@ -190,7 +190,7 @@ def _limit_pages(setting: Setting, pages: int | None) -> None:
     """Make the disk full for every connection of the CA, or not."""
     store = setting.ca.store
     found = setting.sql("PRAGMA page_count")[0][0]
-    store.engine.dispose()
+    store.close()
     from sqlalchemy import event
 
     @event.listens_for(store.engine, "connect")
@@ -264,7 +264,7 @@ def test_read_only_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
     store = setting.ca.store
     from sqlalchemy import event
 
-    store.engine.dispose()
+    store.close()
     switch = ["ON"]
 
     @event.listens_for(store.engine, "connect")
@@ -275,7 +275,7 @@ def test_read_only_database(tmp_path: Path, caplog: pytest.LogCaptureFixture) ->
         _refused_with_503(setting, word)
     assert setting.serials == []
     switch[0] = "OFF"
-    store.engine.dispose()
+    store.close()
     assert setting.certificate(word)
 
 

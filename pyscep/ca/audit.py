@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 from sqlalchemy import Connection, bindparam, func, insert, select
 
+from pyscep.ca.prepared import Prepared
 from pyscep.ca.schema import audit
 
 REFUSALS_PER_HOUR: Final = 1000
@@ -26,7 +27,7 @@ _ACTIONS: Final = {19: "enroll", 17: "renew"}
 
 Verdict = Literal["granted", "pending", "refused", "approved", "denied", "revoked"]
 
-_INSERT: Final = insert(audit)
+_INSERT: Final = Prepared(insert(audit))
 _LAST_REFUSALS: Final = (
     select(func.count())
     .select_from(audit)
@@ -64,7 +65,7 @@ def enter(connection: Connection, **values: Any) -> None:
     """
     decision = Decision(**values)
     row = {name: getattr(decision, name) for name in Decision.__slots__}
-    connection.execute(_INSERT, row)
+    _INSERT.insert(connection, row)
     connection.info.setdefault(_TAKEN, []).append(decision)
 
 

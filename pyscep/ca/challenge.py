@@ -17,9 +17,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Protocol
 
 from cryptography import x509
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, insert, or_, select, update
 
 from pyscep.ca import names
+from pyscep.ca.prepared import Prepared
 from pyscep.ca.schema import challenges
 from pyscep.ca.store import Store
 from pyscep.messages import PKCSReq, RenewalReq
@@ -255,30 +256,30 @@ class OneTimeChallenges:
     def verify(self, request: ChallengeRequest) -> Granted | Refused:
         match = _SHAPE.fullmatch(request.password)
         number, secret = match.groups() if match else ("", "")
-        query = select(challenges).where(challenges.c.id == number)
-        with self._store.read() as connection:
-            row = connection.execute(query).first()
+        row = self._store.first(_BY_ID, {"number": number})
         # The same work with and without a row.
-        right = hmac.compare_digest(self._mac(number, secret), bytes(row.mac) if row else b"-" * 32)
+        known = bytes(row["mac"]) if row else b"-" * 32
+        right = hmac.compare_digest(self._mac(number, secret), known)
         if row is None:
             return Refused(reason="unknown one-time challenge")
         if not right:
             self._store.write(lambda connection: connection.execute(_count_failure(number)))
             return Refused(reason=f"wrong secret for one-time challenge {number}")
-        if row.failures >= MAX_FAILURES:
+        if row["failures"] >= MAX_FAILURES:
             return Refused(reason=f"one-time challenge {number} had too many wrong secrets")
-        if row.expires_at <= request.now:
+        if row["expires_at"] <= request.now:
             return Refused(reason=f"one-time challenge {number} has expired")
-        if reason := differs(row.bound, request.csr):
+        if reason := differs(row["bound"], request.csr):
             return Refused(reason=f"one-time challenge {number} is for another {reason}")
 
         def claim(connection: Connection, issue_key: str, now: datetime) -> bool:
-            return connection.execute(spend(number, issue_key, now)).rowcount == 1
+            values = {"number": number, "key": issue_key, "now": now}
+            return SPEND.change(connection, values) == 1
 
         return Granted(
             credential=f"{self.scheme}:{number}",
-            expires_at=row.expires_at,
-            profile=row.bound["profile"],
+            expires_at=row["expires_at"],
+            profile=row["bound"]["profile"],
             claim=claim,
         )
 
@@ -332,6 +333,16 @@ class FirstOf:
                 provider.notify(notification)
 
 
+_BY_ID: Final = Prepared(select(challenges).where(challenges.c.id == bindparam("number")))
+SPEND: Final = Prepared(
+    update(challenges)
+    .where(
+        challenges.c.id == bindparam("number"),
+        or_(challenges.c.reserved_by.is_(None), challenges.c.reserved_by == bindparam("key")),
+    )
+    .values(reserved_by=bindparam("key"), spent_at=bindparam("now"))
+)
+"""Gives a challenge to one issue key; changes one row if it is free, or that key's already."""
 _SHAPE: Final = re.compile(r"([a-z2-7]{13})-([a-z2-7]{32})")
 
 
@@ -355,17 +366,6 @@ def parse_subject(text: str) -> x509.Name:
 def _count_failure(number: str) -> Any:
     counted = challenges.c.failures + 1
     return update(challenges).where(challenges.c.id == number).values(failures=counted)
-
-
-def spend(number: str, issue_key: str, now: datetime) -> Any:
-    return (
-        update(challenges)
-        .where(
-            challenges.c.id == number,
-            or_(challenges.c.reserved_by.is_(None), challenges.c.reserved_by == issue_key),
-        )
-        .values(reserved_by=issue_key, spent_at=now)
-    )
 
 
 def differs(bound: dict[str, Any], csr: CertificateRequest) -> str | None:

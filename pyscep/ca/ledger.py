@@ -22,6 +22,7 @@ from sqlalchemy import (
 )
 
 from pyscep.ca import audit, schema
+from pyscep.ca.prepared import Prepared, Values
 from pyscep.ca.records import Attempt, AttemptState, CertificateRecord
 
 _attempts = schema.attempts
@@ -32,18 +33,25 @@ KEPT_REFUSALS: Final = 10_000
 MAX_PENDING: Final = 10_000
 PENDING_LIFETIME: Final = timedelta(days=7)
 
-# Statements are built once: building one costs more than running it.
-_BY_ISSUE_KEY: Final = select(_certificates).where(_certificates.c.issue_key == bindparam("key"))
-_BY_SERIAL: Final = select(_certificates).where(
-    _certificates.c.issuer_id == bindparam("issuer"), _certificates.c.serial == bindparam("serial")
+# What an enrollment runs; everything else is built where it is needed.
+_BY_ISSUE_KEY: Final = Prepared(
+    select(_certificates).where(_certificates.c.issue_key == bindparam("key"))
 )
-_BY_ID: Final = select(_certificates).where(_certificates.c.id == bindparam("certificate_id"))
-_CLOSE_WINDOW: Final = (
+_BY_SERIAL: Final = Prepared(
+    select(_certificates).where(
+        _certificates.c.issuer_id == bindparam("issuer"),
+        _certificates.c.serial == bindparam("serial"),
+    )
+)
+_BY_ID: Final = Prepared(
+    select(_certificates).where(_certificates.c.id == bindparam("certificate_id"))
+)
+_CLOSE_WINDOW: Final = Prepared(
     update(_certificates)
     .where(_certificates.c.id == bindparam("certificate_id"))
     .values(issue_key=None)
 )
-_WAITING: Final = (
+_WAITING: Final = Prepared(
     select(_attempts)
     .where(
         or_(
@@ -53,17 +61,17 @@ _WAITING: Final = (
             ),
             _attempts.c.issue_key == bindparam("key"),
         ),
-        _attempts.c.state.in_(("pending", "denied")),
+        or_(_attempts.c.state == "pending", _attempts.c.state == "denied"),
     )
     .order_by(_attempts.c.id)
 )
-_SIGNED: Final = (
+_SIGNED: Final = Prepared(
     update(_certificates)
     .where(_certificates.c.id == bindparam("certificate_id"), _certificates.c.state == "signing")
     .values(certificate=bindparam("der"), state="issued", issued_at=bindparam("now"))
 )
-_INSERT_ATTEMPT: Final = insert(_attempts)
-_INSERT_CERTIFICATE: Final = insert(_certificates)
+_INSERT_ATTEMPT: Final = Prepared(insert(_attempts))
+_INSERT_CERTIFICATE: Final = Prepared(insert(_certificates))
 
 
 # --- attempts --------------------------------------------------------------------------
@@ -78,7 +86,7 @@ def add_attempt(connection: Connection, serial: int | None = None, **values: Any
         values: of the row.
     """
     audit.enter_attempt(connection, values, None if serial is None else f"{serial:x}")
-    return _insert(connection, _INSERT_ATTEMPT, values)
+    return _INSERT_ATTEMPT.insert(connection, values)
 
 
 def add_refusal(connection: Connection, **values: Any) -> None:
@@ -96,9 +104,8 @@ def waiting_attempts(
     connection: Connection, *, endpoint: str, transaction_id: str, issue_key: str
 ) -> tuple[Attempt, ...]:
     """Pending and denied attempts of the transaction and of the same request, oldest first."""
-    rows = connection.execute(
-        _WAITING, {"endpoint": endpoint, "transaction": transaction_id, "key": issue_key}
-    )
+    values = {"endpoint": endpoint, "transaction": transaction_id, "key": issue_key}
+    rows = _WAITING.rows(connection, values)
     return tuple(Attempt.from_row(row) for row in rows)
 
 
@@ -120,7 +127,7 @@ def polled_attempt(
     if csr_key is not None:
         query = query.where(_attempts.c.csr_key == csr_key)
     row = connection.execute(query.order_by(_attempts.c.id.desc()).limit(1)).first()
-    return Attempt.from_row(row) if row else None
+    return Attempt.from_row(row._asdict()) if row else None
 
 
 def pending_attempts(connection: Connection, endpoint: str) -> tuple[Attempt, ...]:
@@ -130,7 +137,7 @@ def pending_attempts(connection: Connection, endpoint: str) -> tuple[Attempt, ..
         .where(_attempts.c.state == "pending", _attempts.c.endpoint == endpoint)
         .order_by(_attempts.c.id)
     )
-    return tuple(Attempt.from_row(row) for row in connection.execute(query))
+    return tuple(Attempt.from_row(row._asdict()) for row in connection.execute(query))
 
 
 def count_pending(connection: Connection) -> int:
@@ -146,7 +153,7 @@ def get_pending(connection: Connection, endpoint: str, attempt_id: int) -> Attem
         _attempts.c.state == "pending",
     )
     row = connection.execute(query).first()
-    return Attempt.from_row(row) if row else None
+    return Attempt.from_row(row._asdict()) if row else None
 
 
 def decide(
@@ -228,7 +235,7 @@ def knows_key(connection: Connection, key: str) -> bool:
 
 def add_certificate(connection: Connection, **values: Any) -> int:
     """Enter a certificate that is about to be signed and return its id."""
-    return _insert(connection, _INSERT_CERTIFICATE, values)
+    return _INSERT_CERTIFICATE.insert(connection, values)
 
 
 def same_request(connection: Connection, issue_key: str) -> CertificateRecord | None:
@@ -238,7 +245,7 @@ def same_request(connection: Connection, issue_key: str) -> CertificateRecord | 
 
 def close_window(connection: Connection, certificate_id: int) -> None:
     """Let the same request count as a new one."""
-    connection.execute(_CLOSE_WINDOW, {"certificate_id": certificate_id})
+    _CLOSE_WINDOW.change(connection, {"certificate_id": certificate_id})
 
 
 def by_serial(
@@ -255,8 +262,8 @@ def by_id(connection: Connection, certificate_id: int) -> CertificateRecord | No
 
 def set_signed(connection: Connection, certificate_id: int, der: bytes, now: datetime) -> bool:
     """Store the signed certificate; False if another one finished it before."""
-    result = connection.execute(_SIGNED, {"certificate_id": certificate_id, "der": der, "now": now})
-    return result.rowcount == 1
+    values = {"certificate_id": certificate_id, "der": der, "now": now}
+    return _SIGNED.change(connection, values) == 1
 
 
 def set_notified(connection: Connection, certificate_id: int) -> None:
@@ -348,16 +355,11 @@ def revoked(connection: Connection, issuer_id: str, since: datetime) -> Sequence
     return connection.execute(query.order_by(_certificates.c.id)).all()
 
 
-def _insert(connection: Connection, statement: Any, values: dict[str, Any]) -> int:
-    """Insert one row and return the id that the database gave it."""
-    key: Any = connection.execute(statement, values).inserted_primary_key
-    return int(key[0])
-
-
-def _one(connection: Connection, query: Any, values: dict[str, Any]) -> CertificateRecord | None:
-    row = connection.execute(query, values).first()
+def _one(connection: Connection, query: Prepared, values: Values) -> CertificateRecord | None:
+    row = query.first(connection, values)
     return CertificateRecord.from_row(row) if row else None
 
 
 def _all(connection: Connection, query: Any) -> tuple[CertificateRecord, ...]:
-    return tuple(CertificateRecord.from_row(row) for row in connection.execute(query))
+    found = connection.execute(query)
+    return tuple(CertificateRecord.from_row(row._asdict()) for row in found)

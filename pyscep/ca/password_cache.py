@@ -18,13 +18,13 @@ from sqlalchemy import Connection, Delete, delete, func, insert, select
 from pyscep.ca import schema
 from pyscep.ca.challenge import (
     LIFETIME,
+    SPEND,
     ChallengeRequest,
     Granted,
     Notification,
     Refused,
     differs,
     parse_subject,
-    spend,
     utc_now,
 )
 from pyscep.ca.schema import challenges
@@ -151,7 +151,8 @@ class PasswordCache:
             return Refused(reason=f"password {credential} is for another {reason}")
 
         def claim(connection: Connection, issue_key: str, now: datetime) -> bool:
-            return connection.execute(spend(credential, issue_key, now)).rowcount == 1
+            values = {"number": credential, "key": issue_key, "now": now}
+            return SPEND.change(connection, values) == 1
 
         return Granted(
             credential=credential,

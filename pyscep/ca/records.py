@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -9,7 +10,6 @@ from hashlib import sha256
 from typing import Any, Literal
 
 from cryptography import x509
-from sqlalchemy import Row
 
 from pyscep.ca.names import Names
 
@@ -73,8 +73,8 @@ class Attempt:
         )
 
     @classmethod
-    def from_row(cls, row: Row[Any]) -> Attempt:
-        values = row._asdict()
+    def from_row(cls, row: Mapping[str, Any]) -> Attempt:
+        values = dict(row)
         del values["pending_key"]
         return cls(**values | {"sans": tuple(values["sans"])})
 
@@ -120,8 +120,8 @@ class CertificateRecord:
         return x509.load_der_x509_certificate(self.der)
 
     @classmethod
-    def from_row(cls, row: Row[Any]) -> CertificateRecord:
-        values = row._asdict()
+    def from_row(cls, row: Mapping[str, Any]) -> CertificateRecord:
+        values = dict(row)
         serial = int(values.pop("serial"), 16)
         return cls(serial_number=serial, der=values.pop("certificate"), **values)
 
