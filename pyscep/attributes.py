@@ -51,8 +51,15 @@ _MESSAGE_TYPE_ATTRIBUTES: Final = {
 STATUS_ATTRIBUTES: Final = {status: number_attribute(PKI_STATUS, status) for status in PkiStatus}
 
 
+_MESSAGE_TYPES: Final = {b"%d" % kind: kind for kind in MessageType}
+
+
 def message_type_of(attributes: Mapping[bytes, der.Node]) -> MessageType:
     value = attributes.get(MESSAGE_TYPE)
+    if value is not None and value.tag in der.STRING_NAMES:
+        usual = _MESSAGE_TYPES.get(value.value)
+        if usual is not None:
+            return usual
     if value is not None and value.tag == der.INTEGER and len(value.value) == 1:
         # Seen from one client; the RFC wants text.
         number = value.integer("messageType")

@@ -106,6 +106,11 @@ class ScepCall:
     """GetCACaps, GetCACert, GetNextCACert: the plain text that older clients send."""
 
 
+# How nearly all requests begin; what follows is the message.
+_USUAL_QUERY: Final = b"operation=PKIOperation&message="
+_USUAL_SIZE: Final = len(_USUAL_QUERY)
+
+
 def parse_request(request: HttpRequest, limits: HttpLimits) -> ScepCall:
     """Find the operation and its message (RFC 8894 section 4.1).
 
@@ -122,17 +127,22 @@ def parse_request(request: HttpRequest, limits: HttpLimits) -> ScepCall:
         raise HttpError(413, "the body is longer than the limit")
     if request.method not in ("GET", "POST"):
         raise HttpError(405, "SCEP uses GET and POST")
-    name, message = _parameters(request.query)
+    query = request.query
+    if request.method == "GET" and query.startswith(_USUAL_QUERY):
+        end = query.find(b"&", _USUAL_SIZE)
+        message = query[_USUAL_SIZE:] if end < 0 else query[_USUAL_SIZE:end]
+        return ScepCall(operation=Operation.PKI_OPERATION, message=_message_from_query(message))
+    name, value = _parameters(query)
     if request.method == "POST":
-        return _post_call(request, name, message)
+        return _post_call(request, name, value)
     if name is None:
         raise HttpError(400, "the query names no operation")
     operation = Operation.from_text(name)
     if operation is None:
         raise HttpError(400, "unknown operation")
     if operation is Operation.PKI_OPERATION:
-        return ScepCall(operation=operation, message=_message_from_query(message))
-    return ScepCall(operation=operation, ca_identifier=_plain_text(message))
+        return ScepCall(operation=operation, message=_message_from_query(value))
+    return ScepCall(operation=operation, ca_identifier=_plain_text(value))
 
 
 def _post_call(request: HttpRequest, name: str | None, message: bytes | None) -> ScepCall:

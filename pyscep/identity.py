@@ -91,10 +91,7 @@ class RawCertificate:
 
     def __init__(self, data: bytes) -> None:
         at = _USUAL.read(data, 0)
-        if at is None:
-            self._init(der.read(data))
-        else:
-            self._init_usual(data, at)
+        self._set(*(_parts(der.read(data)) if at is None else _usual_parts(data, at)))
 
     @classmethod
     def from_node(cls, node: der.Node) -> RawCertificate:
@@ -102,50 +99,17 @@ class RawCertificate:
         self = cls.__new__(cls)
         data = node.raw
         at = _USUAL.find(data)
-        if at is None:
-            self._init(node)
-        else:
-            self._init_usual(data, at)
+        self._set(*(_parts(node) if at is None else _usual_parts(data, at)))
         return self
 
     @classmethod
     def from_certificate(cls, certificate: x509.Certificate) -> RawCertificate:
         return cls(certificate.public_bytes(Encoding.DER))
 
-    def _init_usual(self, data: bytes, at: Sequence[int]) -> None:
-        self._set(
-            data,
-            data[at[0] : at[2]],
-            data[at[3] : at[5]],
-            data[at[6] : at[8]],
-            data[at[9] : at[11]],
-            at[2] - at[1],
-        )
-
-    def _init(self, node: der.Node) -> None:
-        tbs = _tbs_fields(node)
-        if len(tbs) < 6:
-            raise DecodeError("TBSCertificate is too short", offset=node.start)
-        serial = tbs[0].expect(der.INTEGER, "serialNumber")
-        self._set(
-            node.raw,
-            serial.raw,
-            tbs[2].expect(der.SEQUENCE, "issuer").raw,
-            tbs[4].expect(der.SEQUENCE, "subject").raw,
-            tbs[5].expect(der.SEQUENCE, "subjectPublicKeyInfo").raw,
-            serial.end - serial.content,
-        )
-
     def _set(
-        self,
-        data: bytes,
-        serial: bytes,
-        issuer: bytes,
-        subject: bytes,
-        spki: bytes,
-        serial_size: int,
+        self, data: bytes, serial: bytes, issuer: bytes, subject: bytes, spki: bytes, size: int
     ) -> None:
-        if serial_size > MAX_SERIAL_BYTES:
+        if size > MAX_SERIAL_BYTES:
             raise DecodeError("serialNumber of a certificate is too long")
         self.der = data
         self.serial_der = serial
@@ -228,6 +192,34 @@ class RawCertificate:
 
     def __repr__(self) -> str:
         return f"RawCertificate(sha256={self.sha256.hex()})"
+
+
+def _parts(node: der.Node) -> tuple[bytes, bytes, bytes, bytes, bytes, int]:
+    """The arguments of ``RawCertificate._set``, for any form that BER allows."""
+    tbs = _tbs_fields(node)
+    if len(tbs) < 6:
+        raise DecodeError("TBSCertificate is too short", offset=node.start)
+    serial = tbs[0].expect(der.INTEGER, "serialNumber")
+    return (
+        node.raw,
+        serial.raw,
+        tbs[2].expect(der.SEQUENCE, "issuer").raw,
+        tbs[4].expect(der.SEQUENCE, "subject").raw,
+        tbs[5].expect(der.SEQUENCE, "subjectPublicKeyInfo").raw,
+        serial.end - serial.content,
+    )
+
+
+def _usual_parts(data: bytes, at: Sequence[int]) -> tuple[bytes, bytes, bytes, bytes, bytes, int]:
+    """The same where ``_USUAL`` found them."""
+    return (
+        data,
+        data[at[0] : at[2]],
+        data[at[3] : at[5]],
+        data[at[6] : at[8]],
+        data[at[9] : at[11]],
+        at[2] - at[1],
+    )
 
 
 def _tbs_fields(node: der.Node) -> list[der.Node]:

@@ -90,8 +90,11 @@ def peek_transaction(message: SignedData) -> Transaction | None:
         return None
 
 
-def open_request(verified: VerifiedMessage) -> OuterRequest:
+def open_request(verified: VerifiedMessage, transaction: Transaction | None = None) -> OuterRequest:
     """Read the SCEP attributes of a verified request.
+
+    Args:
+        transaction: what ``peek_transaction`` said of the same message, not to read it twice.
 
     Raises:
         DecodeError: an attribute is missing or malformed, or the messageType is unknown or
@@ -106,7 +109,7 @@ def open_request(verified: VerifiedMessage) -> OuterRequest:
     time = attributes.get(signed_data.SIGNING_TIME)
     return OuterRequest(
         message_type=message_type,
-        transaction=transaction_of(attributes),
+        transaction=transaction or transaction_of(attributes),
         signer=verified.signer,
         digest=verified.digest,
         signature_algorithm=verified.signature_algorithm,
@@ -141,9 +144,10 @@ def decrypt_request(
     message, fault = None, None
     try:
         message = _client_message(outer.message_type, opened.plaintext)
-        if isinstance(message, PKCSReq | RenewalReq):
-            shared = message.csr.adopt_key(outer.signer.spki, outer.signer.public_key)
-            message.csr.verify(policy, key_checked=shared)
+        match message:
+            case PKCSReq(csr=csr) | RenewalReq(csr=csr):
+                shared = csr.adopt_key(outer.signer.spki, outer.signer.public_key)
+                csr.verify(policy, key_checked=shared)
     except ProtocolError as error:
         fault = error
     # Judged once, after everything: padding, structure and CSR must look the same outside.

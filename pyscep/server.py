@@ -18,6 +18,7 @@ from pyscep.capabilities import Capabilities
 from pyscep.cms import signed_data
 from pyscep.cms.algorithms import DIGESTS, MODERN, AlgorithmPolicy, Algorithms
 from pyscep.cms.certs_only import build_certs_only
+from pyscep.cms.keys import KINDS
 from pyscep.cms.signed_data import SignedData
 from pyscep.enums import FailInfo, Operation
 from pyscep.errors import (
@@ -50,7 +51,6 @@ from pyscep.messages import (
     RenewalReq,
 )
 from pyscep.pki_message import (
-    OuterRequest,
     decrypt_request,
     encode_cert_rep,
     open_request,
@@ -193,8 +193,9 @@ class Server:
                 message, self.policy, max_rsa_bits=self.policy.max_rsa_bits
             )
             digest = verified.digest
-            outer = open_request(verified)
-            self._check_signing_time(outer)
+            outer = open_request(verified, transaction)
+            if self._signing_time_window is not None:
+                self._check_signing_time(outer.signing_time, self._signing_time_window)
             _check_reachable(outer.signer)
             opened, algorithms, recipient = decrypt_request(
                 outer, self._decryption, self.policy, token_bytes=self._token_bytes
@@ -202,8 +203,9 @@ class Server:
         except ProtocolError as error:
             return self._fail(request, transaction, error, digest)
         holds_key = True
-        if isinstance(opened, PKCSReq | RenewalReq):
-            holds_key = opened.csr.public_key == outer.signer.public_key
+        match opened:
+            case PKCSReq(csr=csr) | RenewalReq(csr=csr):
+                holds_key = csr.public_key == outer.signer.public_key
         return PkiRequest(
             message=opened,
             signer=outer.signer,
@@ -217,10 +219,8 @@ class Server:
             raw=raw,
         )
 
-    def _check_signing_time(self, outer: OuterRequest) -> None:
-        if self._signing_time_window is None or outer.signing_time is None:
-            return
-        if abs(self._now() - outer.signing_time) > self._signing_time_window:
+    def _check_signing_time(self, theirs: datetime | None, window: timedelta) -> None:
+        if theirs is not None and abs(self._now() - theirs) > window:
             raise SigningTimeError("signingTime is too far from this clock")
 
     def reply(self, request: PkiRequest, outcome: Outcome) -> HttpResponse:
@@ -342,7 +342,7 @@ def _wire_code(error: ProtocolError) -> FailInfo:
 
 def _check_reachable(signer: RawCertificate) -> None:
     """Refuse before anything is issued what could not be answered."""
-    if not isinstance(signer.public_key, rsa.RSAPublicKey):
+    if KINDS[type(signer.public_key)] != "rsa":
         raise AlgorithmError("the signer's key can't receive an encrypted reply: RSA is needed")
 
 

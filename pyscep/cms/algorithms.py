@@ -174,9 +174,11 @@ def digest_from(identifier: der.Node) -> Digest:
     Raises:
         AlgorithmError: unknown, or with parameters of its own.
     """
-    usual = _DIGESTS_BY_IDENTIFIER.get(identifier.raw)
-    if usual is not None:
-        return usual
+    try:
+        # Of an indefinite length, this is not all of it, and not in the table either.
+        return _DIGESTS_BY_IDENTIFIER[identifier.data[identifier.start : identifier.end]]
+    except KeyError:
+        pass
     oid, parameters = split_identifier(identifier)
     digest = _DIGESTS_BY_OID.get(oid)
     if digest is None:
@@ -246,7 +248,7 @@ def cipher_from(identifier: der.Node) -> tuple[ContentCipher, bytes]:
     Raises:
         AlgorithmError: unknown, or an IV that does not fit.
     """
-    raw = identifier.raw
+    raw = identifier.data[identifier.start : identifier.end]
     usual = _CIPHERS_BY_HEAD.get(raw[:-16]) or _CIPHERS_BY_HEAD.get(raw[:-8])
     if usual is not None:
         return usual, raw[-usual.block_size :]
@@ -316,7 +318,7 @@ def key_transport_from(identifier: der.Node) -> KeyTransport:
     Raises:
         AlgorithmError: unknown, or OAEP parameters that are.
     """
-    if identifier.raw == RSA_ENCRYPTION_IDENTIFIER:
+    if identifier.data[identifier.start : identifier.end] == RSA_ENCRYPTION_IDENTIFIER:
         return _RSA_TRANSPORT
     oid, parameters = split_identifier(identifier)
     if oid == RSA_ENCRYPTION:

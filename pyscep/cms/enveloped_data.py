@@ -55,11 +55,11 @@ class EnvelopedData:
     """
 
     __slots__ = (
+        "_content",
         "_data",
         "_places",
         "content_algorithm",
         "content_type",
-        "encrypted_node",
         "recipient_count",
         "recipients",
         "version",
@@ -70,12 +70,15 @@ class EnvelopedData:
     recipient_count: int
     content_type: bytes
     content_algorithm: der.Node
-    encrypted_node: der.Node
 
-    def __init__(self, data: bytes, places: Sequence[int] | None) -> None:
+    def __init__(
+        self, data: bytes, places: Sequence[int] | None, content: der.Node | None = None
+    ) -> None:
         self._data = data
         self._places = places
         """Start, content and end of each slot of ``_USUAL``; None in any other form."""
+        self._content = content
+        """encryptedContent in any other form."""
 
     def __getattr__(self, name: str) -> Any:  # a part that has not been made yet
         if self._places is None or name not in EnvelopedData.__slots__:
@@ -84,10 +87,18 @@ class EnvelopedData:
         return getattr(self, name)
 
     @property
+    def encrypted_node(self) -> der.Node:
+        at = self._places
+        if at is not None:
+            return der.Node(self._data, at[21], at[22], at[23])
+        assert self._content is not None  # noqa: S101 - for the type checker
+        return self._content
+
+    @property
     def encrypted_content(self) -> bytes:
-        places = self._places
-        if places is not None:
-            return self._data[places[22] : places[23]]
+        at = self._places
+        if at is not None:
+            return self._data[at[22] : at[23]]
         return self.encrypted_node.octets("encryptedContent", tag=0x80)
 
 
@@ -144,17 +155,16 @@ def _make_parts(envelope: EnvelopedData, data: bytes, at: Sequence[int]) -> None
     """Cut out what ``_USUAL`` found: one recipient, and DER."""
     node = der.Node
     recipient = Recipient(
-        version=der.small_integer(data, at[4], at[5]),
+        version=der.INTEGERS[data[at[4] : at[5]]],
         rid=node(data, at[6], at[7], at[8]),
         key_encryption_algorithm=node(data, at[9], at[10], at[11]),
         encrypted_key=data[at[13] : at[14]],
     )
-    envelope.version = der.small_integer(data, at[1], at[2])
+    envelope.version = der.INTEGERS[data[at[1] : at[2]]]
     envelope.recipients = (recipient,)
     envelope.recipient_count = 1
     envelope.content_type = data[at[15] : at[17]]
     envelope.content_algorithm = node(data, at[18], at[19], at[20])
-    envelope.encrypted_node = node(data, at[21], at[22], at[23])
 
 
 def read_any_enveloped_data(data: bytes) -> EnvelopedData:
@@ -173,13 +183,12 @@ def read_any_enveloped_data(data: bytes) -> EnvelopedData:
     if len(infos) > MAX_RECIPIENTS:
         raise DecodeError("too many recipients", offset=rest[0].start)
     content = rest[1].fields(der.SEQUENCE, 3, "encryptedContentInfo")
-    envelope = EnvelopedData(data, None)
+    envelope = EnvelopedData(data, None, content[2])
     envelope.version = fields[0].integer("EnvelopedData.version")
     envelope.recipients = tuple(_recipient(info) for info in infos if info.tag == der.SEQUENCE)
     envelope.recipient_count = len(infos)
     envelope.content_type = content[0].expect(der.OID, "contentType").raw
     envelope.content_algorithm = content[1]
-    envelope.encrypted_node = content[2]
     return envelope
 
 
@@ -213,10 +222,12 @@ def decrypt(
     if envelope.content_type not in (ID_DATA, ID_ENCRYPTED_DATA):
         raise DecodeError("the encrypted content type is not id-data")
     cipher, iv = cipher_from(envelope.content_algorithm)
-    policy.require_cipher(cipher.name)
+    if cipher.name not in policy.ciphers:
+        policy.require_cipher(cipher.name)
     recipient, identity = _ours(envelope, identities)
     transport = key_transport_from(recipient.key_encryption_algorithm)
-    policy.require_key_transport(transport.name)
+    if transport.name not in policy.key_transports:
+        policy.require_key_transport(transport.name)
     ciphertext = envelope.encrypted_content
     if not ciphertext or len(ciphertext) % cipher.block_size:
         raise DecryptionError("the ciphertext is not whole blocks")
@@ -236,8 +247,9 @@ def decrypt(
 def _ours(envelope: EnvelopedData, identities: Sequence[Identity]) -> tuple[Recipient, Identity]:
     for recipient in envelope.recipients:
         found = find_certificate(recipient.rid, [identity.raw for identity in identities])
-        if found is not None:
-            return recipient, next(one for one in identities if one.raw is found)
+        for identity in identities if found is not None else ():
+            if identity.raw is found:
+                return recipient, identity
     raise DecryptionError("no recipient of the envelope is ours")
 
 

@@ -77,9 +77,11 @@ def signature_algorithm_from(identifier: der.Node) -> SignatureAlgorithm:
     Raises:
         AlgorithmError: unknown, or RSASSA-PSS parameters that are.
     """
-    usual = _USUAL.get(identifier.raw)
-    if usual is not None:
-        return usual
+    try:
+        # Of an indefinite length, this is not all of it, and not in the table either.
+        return _USUAL[identifier.data[identifier.start : identifier.end]]
+    except KeyError:
+        pass
     oid, parameters = split_identifier(identifier)
     if oid == RSA_ENCRYPTION:
         return SignatureAlgorithm("rsaEncryption", "rsa", None)

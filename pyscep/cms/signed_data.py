@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -105,7 +104,8 @@ def verify(
     if info.signed_attributes is None:
         raise DecodeError("a pkiMessage has signed attributes")
     digest = digest_from(info.digest_algorithm)
-    policy.require_digest(digest.name)
+    if digest.name not in policy.digests:
+        policy.require_digest(digest.name)
     algorithm = signatures.signature_algorithm_from(info.signature_algorithm)
     signer = find_certificate(
         info.sid,
@@ -118,7 +118,10 @@ def verify(
     attributes = info.attributes
     content = message.content
     _check_content(attributes, message.content_type, content or b"", digest)
-    _check_signature(key, algorithm, digest, info)
+    protection = attributes.get(ALGORITHM_PROTECTION)
+    if protection is not None:
+        _check_protection(info, protection)
+    _check_signature(key, algorithm, digest, info.signed_attributes, info.signature)
     return VerifiedMessage(
         content=content,
         attributes=attributes,
@@ -133,9 +136,11 @@ def _bag_of(message: SignedData) -> list[RawCertificate]:
     """The X.509 certificates of the bag that are of a sane size and shape."""
     certificates = []
     for node in message.certificates:
-        if node.tag == der.SEQUENCE and node.after - node.start <= MAX_CERTIFICATE_BYTES:
-            with suppress(DecodeError):  # nobody signed the bag: rubbish in it is no fault
+        if node.tag == der.SEQUENCE and node.end - node.start <= MAX_CERTIFICATE_BYTES:
+            try:
                 certificates.append(RawCertificate.from_node(node))
+            except DecodeError:  # nobody signed the bag: rubbish in it is no fault
+                continue
     return certificates
 
 
@@ -144,11 +149,11 @@ def find_certificate(sid: der.Node, candidates: Sequence[RawCertificate]) -> Raw
 
     By issuer and serial number, or by subjectKeyIdentifier; never by position.
     """
-    name = sid.raw
-    for candidate in candidates:
-        if candidate.issuer_and_serial_der == name:
-            return candidate
     if sid.tag == der.SEQUENCE:
+        parts = sid.data[sid.content : sid.end]
+        for candidate in candidates:
+            if candidate.issuer + candidate.serial_der == parts:
+                return candidate
         issuer, serial = sid.fields(der.SEQUENCE, 2, "IssuerAndSerialNumber")[:2]
         name, number = issuer.raw, serial.integer("serialNumber")
         for candidate in candidates:
@@ -166,26 +171,27 @@ def _check_content(
     attributes: Mapping[bytes, der.Node], content_type: bytes, content: bytes, digest: Digest
 ) -> None:
     attribute = attributes.get(CONTENT_TYPE)
-    if attribute is None or attribute.raw != content_type:
+    if attribute is None or attribute.data[attribute.start : attribute.end] != content_type:
         raise SignatureError("the contentType attribute is not the eContentType")
     message_digest = attributes.get(MESSAGE_DIGEST)
     if message_digest is None or message_digest.tag != der.OCTET_STRING:
         raise SignatureError("the messageDigest attribute is missing")
-    if not hmac.compare_digest(message_digest.value, digest.of(content)):
+    if not hmac.compare_digest(message_digest.value, digest.new(content).digest()):
         raise SignatureError("messageDigest is not the digest of the content")
 
 
 def _check_signature(
-    key: Any, algorithm: signatures.SignatureAlgorithm, digest: Digest, info: SignerInfo
+    key: Any,
+    algorithm: signatures.SignatureAlgorithm,
+    digest: Digest,
+    attributes: der.Node,
+    signature: bytes,
 ) -> None:
-    attributes = info.signed_attributes
-    assert attributes is not None  # noqa: S101 - for the type checker: verify() has looked
-    _check_protection(info)
     received = None
     if not attributes.is_indefinite:
-        received = b"\x31" + attributes.raw[1:]
+        received = b"\x31" + attributes.data[attributes.start + 1 : attributes.end]
         try:
-            signatures.verify(key, algorithm, digest, info.signature, received)
+            signatures.verify(key, algorithm, digest, signature, received)
             return
         except SignatureError:
             pass
@@ -193,14 +199,11 @@ def _check_signature(
     canonical = der.set_of(*(der.reencode(child) for child in attributes.children()))
     if canonical == received:
         raise SignatureError("the signature does not verify")
-    signatures.verify(key, algorithm, digest, info.signature, canonical)
+    signatures.verify(key, algorithm, digest, signature, canonical)
 
 
-def _check_protection(info: SignerInfo) -> None:
+def _check_protection(info: SignerInfo, protection: der.Node) -> None:
     """CMSAlgorithmProtection must name the algorithms of the SignerInfo (RFC 6211)."""
-    protection = info.attributes.get(ALGORITHM_PROTECTION)
-    if protection is None:
-        return
     parts = protection.fields(der.SEQUENCE, 2, "CMSAlgorithmProtection")
     digest = parts[0].fields(der.SEQUENCE, 1, "digestAlgorithm")[0].raw
     if digest != info.digest_algorithm.children()[0].raw:

@@ -75,10 +75,10 @@ class SignedData:
     """
 
     __slots__ = (
+        "_content",
         "_data",
         "_places",
         "certificates",
-        "content_node",
         "content_type",
         "crls",
         "signers",
@@ -86,21 +86,31 @@ class SignedData:
     )
     version: int
     content_type: bytes
-    content_node: der.Node | None
     certificates: tuple[der.Node, ...]
     crls: tuple[der.Node, ...]
     signers: tuple[SignerInfo, ...]
 
-    def __init__(self, data: bytes, places: Sequence[int] | None) -> None:
+    def __init__(
+        self, data: bytes, places: Sequence[int] | None, content: der.Node | None = None
+    ) -> None:
         self._data = data
         self._places = places
         """Start, content and end of each slot of ``_USUAL``; None in any other form."""
+        self._content = content
 
     def __getattr__(self, name: str) -> Any:  # a part that has not been made yet
         if self._places is None or name not in SignedData.__slots__:
             raise AttributeError(name)
         _make_parts(self, self._data, self._places)
         return getattr(self, name)
+
+    @property
+    def content_node(self) -> der.Node | None:
+        """What eContent holds; None if it is absent."""
+        at = self._places
+        if at is None:
+            return self._content
+        return der.Node(self._data, at[6], at[7], at[8]) if at[8] else None
 
     @property
     def content(self) -> bytes | None:
@@ -113,7 +123,7 @@ class SignedData:
         if places is not None:
             end = places[8]
             return self._data[places[7] : end] if end else None
-        node = self.content_node
+        node = self._content
         if node is None:
             return None
         if self.content_type != ID_DATA and node.tag == der.SEQUENCE:
@@ -176,14 +186,13 @@ def _make_parts(message: SignedData, data: bytes, at: Sequence[int]) -> None:
     node = der.Node
     certificates = der.split(data, at[10], at[11])
     assert certificates is not None  # noqa: S101 - for the type checker: take_few has looked
-    message.version = der.small_integer(data, at[1], at[2])
+    message.version = der.INTEGERS[data[at[1] : at[2]]]
     message.content_type = data[at[3] : at[5]]
-    message.content_node = node(data, at[6], at[7], at[8]) if at[8] else None
     message.certificates = tuple(certificates)
     message.crls = ()
     message.signers = (
         SignerInfo(
-            version=der.small_integer(data, at[13], at[14]),
+            version=der.INTEGERS[data[at[13] : at[14]]],
             sid=node(data, at[15], at[16], at[17]),
             digest_algorithm=node(data, at[18], at[19], at[20]),
             signed_attributes=node(data, at[21], at[22], at[23]),
@@ -221,10 +230,9 @@ def signed_data_from(node: der.Node) -> SignedData:
         raise DecodeError("SignedData without signerInfos", offset=node.start)
     if len(certificates) > MAX_CERTIFICATES:
         raise DecodeError("too many certificates", offset=node.start)
-    message = SignedData(node.data, None)
+    message = SignedData(node.data, None, content)
     message.version = version
     message.content_type = encapsulated[0].expect(der.OID, "eContentType").raw
-    message.content_node = content
     message.certificates = certificates
     message.crls = crls
     message.signers = tuple(

@@ -199,8 +199,8 @@ class Node:
     @property
     def raw(self) -> bytes:
         """The whole value with its tag, as received."""
-        data, start, end = self.data, self.start, self.end
-        return data[start : end + 2 if data[start + 1] == 0x80 else end]
+        data, start = self.data, self.start
+        return data[start : self.end + 2 if data[start + 1] == 0x80 else self.end]
 
     @property
     def value(self) -> bytes:
@@ -237,7 +237,7 @@ class Node:
             tag: the primitive identifier octet, another one for an implicit tag.
         """
         if self.tag == tag:
-            return self.value
+            return self.data[self.content : self.end]
         self.expect(tag | CONSTRUCTED, what)
         segments: list[bytes] = []
         self._collect(segments, MAX_SEGMENT_DEPTH, what)
@@ -258,13 +258,13 @@ class Node:
         if codec is None:
             raise DecodeError(f"{what} is not a string", offset=self.start)
         try:
-            return self.value.decode(codec)
+            return self.data[self.content : self.end].decode(codec)
         except UnicodeDecodeError as error:
             raise DecodeError(f"{what} has characters outside its type") from error
 
     def time(self, what: str) -> datetime:
         """The value of a UTCTime or GeneralizedTime with seconds and ``Z``."""
-        text = self.value
+        text = self.data[self.content : self.end]
         if not text[:-1].isdigit() or text[-1:] != b"Z":
             raise DecodeError(f"{what} is not a time in UTC", offset=self.start)
         if self.tag == UTC_TIME and len(text) == 13:
@@ -333,9 +333,15 @@ def split(data: bytes, start: int, end: int, *, most: int | None = None) -> list
     return nodes
 
 
-def small_integer(data: bytes, content: int, end: int) -> int:
-    """The value of the INTEGER with its content octets between two offsets."""
-    return int.from_bytes(data[content:end], "big", signed=True)
+class _Integers(dict[bytes, int]):
+    """The values of INTEGERs by their content octets; those of version numbers are at hand."""
+
+    def __missing__(self, content: bytes) -> int:
+        return int.from_bytes(content, "big", signed=True)
+
+
+INTEGERS: Final = _Integers({bytes((number,)): number for number in range(8)})
+"""By content octets: ``INTEGERS[b"\\x03"]``."""
 
 
 def usual_attributes(node: Node) -> dict[bytes, Node] | None:
@@ -344,12 +350,13 @@ def usual_attributes(node: Node) -> dict[bytes, Node] | None:
     places = attributes(data, node.content, node.end)
     if places is None:
         return None
-    numbers = iter(places)
-    found = {
-        data[start:end]: Node(data, *place)
-        for start, end, *place in zip(*[numbers] * 5, strict=True)
-    }
-    return found if 5 * len(found) == len(places) else None
+    found: dict[bytes, Node] = {}
+    for at in range(0, len(places), 5):
+        oid = data[places[at] : places[at + 1]]
+        if oid in found:
+            return None
+        found[oid] = Node(data, places[at + 2], places[at + 3], places[at + 4])
+    return found
 
 
 def reencode(node: Node) -> bytes:
