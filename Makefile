@@ -66,7 +66,7 @@ CLANG := clang-19
 SECONDS := 60
 COUNT := 10000000
 SEED := 2026
-CORPORA := $(shell $(PY) -c 'import pathlib, cryptography_vectors as v; print(pathlib.Path(v.__file__).parent)' 2>/dev/null)
+CORPORA := build/corpora
 PRELOAD = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"
 NATIVE_TESTS := tests/test_twins.py tests/test_codec_query.py tests/test_codec_index.py \
 	tests/test_der.py tests/test_crl.py tests/test_corpus.py tests/test_signed_data.py \
@@ -104,7 +104,8 @@ twins: $(VENV)/dev.stamp ## compare the C and Python codecs on COUNT=10000000 mu
 	$(PY) -m tests.twins $(COUNT) $(SEED)
 
 .PHONY: twins-corpora
-twins-corpora: $(VENV)/dev.stamp ## the same on every file of cryptography_vectors, or CORPORA="..."
+twins-corpora: $(VENV)/dev.stamp ## the same on test data that PyPI and Debian carry, or CORPORA="..."
+	$(if $(filter build/corpora,$(CORPORA)),PYTHON=$(abspath $(PY)) tools/corpora.sh $(CORPORA))
 	$(PY) -m tests.twins --files $(CORPORA)
 
 .PHONY: pythons

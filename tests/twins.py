@@ -1,27 +1,28 @@
 """The two codec back ends side by side: for each kernel the same value, or the same refusal.
 
 ``python -m tests.twins COUNT [SEED]`` compares that many mutants and prints a summary;
-``python -m tests.twins --files DIRECTORY...`` every file below the directories.
+``python -m tests.twins --files DIRECTORY...`` what every file below the directories holds.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import random
 import re
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pyscep import pkcs10
+from pyscep import crl, identity, pkcs10
 from pyscep.cms import enveloped_data, signed_reader
-from pyscep.codec import MAX_DEPTH, MAX_NODES, _native, _pure, _pure_shapes
+from pyscep.codec import MAX_DEPTH, MAX_NODES, _native, _pure, _pure_shapes, der
 from pyscep.codec.shapes import Shape
 from pyscep.errors import DecodeError
 from tests import forge
@@ -29,7 +30,9 @@ from tests import forge_keys as keys
 from tests import forge_tlv as asn1
 from tests.mutants import bytes_mutant
 
-SHAPES: tuple[Shape, ...] = (pkcs10._USUAL, enveloped_data._USUAL, signed_reader._USUAL)
+SHAPES: tuple[Shape, ...] = (
+    pkcs10._USUAL, enveloped_data._USUAL, signed_reader._USUAL, crl._HEAD,
+    identity._USUAL)
 """Every shape that the package matches."""
 WHOLE = {"leaf_depth": MAX_DEPTH + 1, "max_depth": MAX_DEPTH, "max_nodes": MAX_NODES,
          "max_trailing": 0}
@@ -160,6 +163,21 @@ class Twins:
         self.der(data)
         self.der(data, leaf_depth=2, max_trailing=8)
         self.query(quote(base64.b64encode(data), safe="").encode())
+        self.revoked(data)
+
+    def revoked(self, data: bytes) -> None:
+        """Serial numbers of a CRL: the first, the last, one that is not there."""
+        places = _pure_shapes.match(data, crl._HEAD.program, len(crl._HEAD.names))
+        if not places or not places[5] or data[places[0]] not in (der.UTC_TIME,
+                                                                  der.GENERALIZED_TIME):
+            return
+        self.counts["CRLs"] += 1
+        start, end = places[4:6]
+        entries = der.split(data, start, end) or []
+        numbers = [entry.children()[0].value for entry in (*entries[:1], *entries[-1:])
+                   if entry.children()]
+        for serial in (*numbers, b"\x05"):
+            self.serial(data, start, end, serial)
 
 
 def nested(data: bytes) -> Iterator[bytes]:
@@ -265,19 +283,40 @@ LARGEST_FILE = 200_000
 _PEM = re.compile(rb"-----BEGIN [^\n]*-----\r?\n([A-Za-z0-9+/=\r\n]+)-----END ")
 
 
+_HEX = re.compile(rb"(?<![0-9A-Za-z])30[0-9a-fA-F]{6,}(?![0-9A-Za-z])")
+
+
+def _armored(data: bytes) -> Iterator[bytes]:
+    for text in _PEM.findall(data):
+        with suppress(binascii.Error):  # damaged on purpose
+            yield binascii.a2b_base64(text)
+
+
 def run_files(directories: Sequence[str]) -> Counter[str]:
-    """Compare what every file below the directories gives, as bytes and as PEM."""
+    """Compare what every file below the directories gives: as bytes, its PEM, and SEQUENCEs in hex.
+
+    The last are how collections of test vectors carry keys and signatures.
+    """
     twins = Twins()
+    seen: set[bytes] = set()
     try:
         for directory in directories:
             for path in sorted(Path(directory).rglob("*")):
-                if path.is_file() and path.stat().st_size < LARGEST_FILE:
-                    twins.counts["files"] += 1
-                    data = path.read_bytes()
-                    twins.file(data)
-                    for armored in _PEM.findall(data):
-                        twins.counts["PEM blocks"] += 1
-                        twins.file(binascii.a2b_base64(armored))
+                if not path.is_file():
+                    continue
+                data = path.read_bytes()
+                values = {"files": [data] if len(data) < LARGEST_FILE else [],
+                          "PEM blocks": list(_armored(data)),
+                          "values in hexadecimal": [bytes.fromhex(text.decode())
+                                                    for text in _HEX.findall(data)
+                                                    if len(text) % 2 == 0]}
+                for what, octets in values.items():
+                    for one in octets:
+                        digest = hashlib.sha256(one).digest()
+                        if digest not in seen:
+                            seen.add(digest)
+                            twins.counts[what] += 1
+                            twins.file(one)
     finally:
         twins.close()
     return twins.counts
