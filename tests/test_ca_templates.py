@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -253,6 +253,56 @@ def test_validity_of_the_request(
     flow = setting.client.enroll(keys.rsa_key("client"), csr)
     outcome = pyscep.run(flow, lambda message: setting.send(message, ordinary))
     assert outcome.certificates[0].not_valid_after_utc == setting.clock() + timedelta(days=365)
+
+
+@pytest.mark.parametrize(
+    ("text", "days"),
+    [
+        ("Mon, 16 Mar 2026 12:00:00 GMT", 15),
+        ("Monday, 16-Mar-26 12:00:00 GMT", 15),
+        ("Mon, 16 Mar 2026 14:00:00 +0200", 15),
+        ("Tue, 16 Mar 2032 12:00:00 GMT", 365),
+    ],
+)
+def test_an_end_from_the_request(tmp_path: Path, text: str, days: int) -> None:
+    """ExpirationDate of AD CS: never later than the profile's own; longer is cut, not refused."""
+    csr = raw_request(pair("ExpirationDate", text))
+    setting = Setting(tmp_path, static_challenge="s", profiles=Profile(validity_source="request"))
+    found = issue(setting, csr)
+    assert found.not_valid_after_utc == setting.clock() + timedelta(days=days)
+    both = raw_request(
+        pair("ExpirationDate", text), pair("ValidityPeriod", "Days"),
+        pair("ValidityPeriodUnits", "3"))
+    setting.ca = setting.reopen(endpoint="both")
+    assert issue(setting, both).not_valid_after_utc == setting.clock() + timedelta(days=3)
+    setting.ca = setting.reopen(endpoint="ordinary", profiles=Profile())
+    assert issue(setting, csr).not_valid_after_utc == setting.clock() + timedelta(days=365)
+    manual = Profile(validity_source="request", approval="manual")
+    setting.ca = setting.reopen(endpoint="manual", profiles=manual)
+    pyscep.run(setting.client.enroll(keys.rsa_key("client"), csr), setting.send)
+    (attempt,) = setting.ca.pending()
+    assert setting.ca.approve(attempt.id).not_valid_after_utc == found.not_valid_after_utc
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("Sun, 01 Mar 2026 12:00:00 GMT", "is over"), ("next week", "can't be read"),
+        ("", "can't be read"), ("Mon, 16 Mar 99999 12:00:00 GMT", "can't be read"),
+    ],
+)
+def test_an_end_that_makes_no_sense(tmp_path: Path, text: str, reason: str) -> None:
+    setting = Setting(tmp_path, static_challenge="s", profiles=Profile(validity_source="request"))
+    setting.refuses(lambda: issue(setting, raw_request(pair("ExpirationDate", text))), reason)
+    assert setting.serials == []
+
+
+def test_an_end_of_the_profile(tmp_path: Path) -> None:
+    ends = datetime(2026, 3, 9, tzinfo=UTC)
+    setting = Setting(tmp_path, static_challenge="s", profiles=Profile(not_after=ends))
+    assert issue(setting, raw_request()).not_valid_after_utc == ends
+    with pytest.raises(ValueError, match="time zone"):
+        Profile(not_after=datetime(2026, 3, 9))  # noqa: DTZ001 - the test is about that
 
 
 def test_without_a_wish_the_profile_says() -> None:

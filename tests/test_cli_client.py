@@ -136,6 +136,29 @@ def test_no_trust_is_exit_code_2(running: Lab, tmp_path: Path) -> None:
     assert done("enroll", *words, "--trust-on-first-use")["status"] == "success"
 
 
+def test_the_ra_by_its_fingerprint(running: Lab, device: Path, tmp_path: Path) -> None:
+    agent = running.ca.recipient
+    assert agent is not None
+    wrong = x509.load_pem_x509_certificate((device / "device.pem").read_bytes())
+    words = running.words(tmp_path)
+    for other in (wrong, running.ca.issuer.certificate):
+        error = failed(4, "enroll", *words, "--ra-fingerprint", session.fingerprint(other))
+        assert error["code"] == "protocol"
+    assert failed(2, "enroll", *words, "--ra-fingerprint", "abc")["code"] == "usage"
+    named = [
+        word
+        for one in (wrong, agent.certificate)
+        for word in ("--ra-fingerprint", session.fingerprint(one))
+    ]
+    assert done("enroll", *words, *named)["status"] == "success"
+    renewal = (
+        "renew", *running.pinned, "--certificate", tmp_path / "device.pem",
+        "--key", tmp_path / "device.key", "--same-key", "--out", tmp_path / "renewed.pem",
+    )  # fmt: skip
+    failed(4, *renewal, "--ra-fingerprint", session.fingerprint(wrong))
+    assert done(*renewal, *named)["status"] == "success"
+
+
 def test_a_known_ca_certificate(running: Lab, device: Path, tmp_path: Path) -> None:
     words = list(running.words(tmp_path))
     words[1:3] = ["--ca-certificate", device / "ca.pem"]

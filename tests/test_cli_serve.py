@@ -231,6 +231,38 @@ def test_serve_reports_events(
     assert json.loads(found.stdout)["status"] == "ready"
 
 
+def test_certificates_name_the_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CDP and AIA: Windows refuses chains without. The address is kept for the commands, too."""
+    base = "http://pki.example:8080"
+    monkeypatch.setattr(http_server, "serve", lambda *_, on_ready, **__: on_ready())
+    monkeypatch.setattr(serve, "serve", http_server.serve)
+    words = ("serve", "--directory", tmp_path / "d", "--port", "0")
+    assert "see --base-url" in invoke(*words).stdout
+    assert f"CRL:          {base}/crl/ca.crl" in invoke(*words, "--base-url", f"{base}/").stdout
+    assert done(*words)["crl"] == f"{base}/crl/ca.crl"
+    with lab(tmp_path / "d", approval="manual") as running:
+        assert invoke("enroll", *running.words(tmp_path)).exit_code == 5
+        done("approve", "1", "--directory", tmp_path / "d")
+        done("poll", tmp_path / "device.pem.pending.json")
+        text = openssl("x509", "-noout", "-text", "-in", tmp_path / "device.pem")
+        assert f"URI:{base}/crl/ca.crl" in text
+        assert f"CA Issuers - URI:{base}/aia/ca.cer" in text
+        (tmp_path / "ca.crl").write_bytes(running.ca.crl())
+    crl = openssl("crl", "-inform", "DER", "-in", tmp_path / "ca.crl", "-noout", "-text")
+    assert f"URI:{base}/crl/ca.crl" in crl, "the CRL says that it belongs there"
+
+
+def test_misuse_of_the_base_url(tmp_path: Path) -> None:
+    words = ("serve", "--directory", tmp_path / "d", "--port")
+    assert "a --port that stays" in failed(2, *words, "0", "--base-url", "auto")["message"]
+    for url in ("https://pki.example", "pki.example", "http://pki.example/?a"):
+        assert "no URL like" in failed(2, *words, "0", "--base-url", url)["message"]
+    assert not (tmp_path / "d").exists()
+    assert serve.origin_of("::1", 80) == "http://[::1]:80"
+    everywhere = "0.0.0.0"  # noqa: S104 - nobody listens
+    assert serve.origin_of(everywhere, 80) == f"http://{socket.gethostname()}:80"
+
+
 def test_serve_misuse(tmp_path: Path) -> None:
     word = tmp_path / "word"
     word.write_text("word")

@@ -23,6 +23,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID
 
 from pyscep.ca.names import EMPTY_NAME, Names
 from pyscep.ca.profile import ClientKey, Profile
+from pyscep.ca.refusal import Refusal
 from pyscep.ca.strong_mapping import SID_EXTENSION, sid_extension
 from pyscep.cms.algorithms import DIGESTS
 from pyscep.cms.certificates import extension, signed, tbs_certificate
@@ -134,6 +135,7 @@ class Issuer:
 
         Raises:
             IssuerError: the CA certificate is not valid now.
+            Refusal: the certificate would have ended already.
         """
         not_before, not_after = self._validity(profile, now)
         extensions = [_static_extensions(profile, isinstance(key, rsa.RSAPublicKey))]
@@ -207,7 +209,12 @@ class Issuer:
             raise IssuerError("the CA certificate is not valid at this time")
         now = now.replace(microsecond=0)
         not_before = max(now - profile.backdate, self._not_before)
-        return not_before, min(now + profile.validity, self._not_after)
+        not_after = min(now + profile.validity, self._not_after)
+        if profile.not_after is not None:
+            not_after = min(not_after, profile.not_after.replace(microsecond=0))
+            if not_after <= now:
+                raise Refusal("the end that the request or the profile wants is over")
+        return not_before, not_after
 
 
 def _check_is_ca(certificate: x509.Certificate) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, Final, Literal
 
@@ -93,6 +93,8 @@ class Profile:
     validity: timedelta = timedelta(days=365)
     validity_source: Literal["profile", "request"] = "profile"
     """``request``: a shorter validity that the request asks for is granted."""
+    not_after: datetime | None = None
+    """No certificate ends later; one that would have ended by now is refused."""
     backdate: timedelta = timedelta(hours=24)
     """How far before the present notBefore lies: clocks of devices are wrong."""
     key_usage: tuple[str, ...] = ("digitalSignature", "keyEncipherment")
@@ -140,6 +142,8 @@ class Profile:
             raise ValueError("a profile needs a name")
         if self.validity <= timedelta(0) or self.backdate < timedelta(0):
             raise ValueError("validity must be positive and backdate not negative")
+        if self.not_after is not None and self.not_after.tzinfo is None:
+            raise ValueError("not_after needs a time zone")
         for usage in self.key_usage:
             if usage not in KEY_USAGES:
                 raise ValueError(f"key usage {usage!r} is none of {', '.join(KEY_USAGES)}")
@@ -254,6 +258,9 @@ class Profile:
             validity = wishes.validity_of(csr)
             if validity is not None:
                 asked["validity_seconds"] = validity.total_seconds()
+            end = wishes.end_of(csr)
+            if end is not None:
+                asked["not_after"] = end.isoformat()
         return asked or None
 
     def for_request(self, csr: CertificateRequest) -> Profile:
@@ -288,6 +295,9 @@ class Profile:
         if "validity_seconds" in asked:
             validity = timedelta(seconds=asked["validity_seconds"])
             changes["validity"] = min(validity, self.validity)
+        if "not_after" in asked:
+            end = datetime.fromisoformat(asked["not_after"])
+            changes["not_after"] = min(end, self.not_after or end)
         return replace(self, **changes) if changes else self
 
     def usages(self, *, encipher: bool) -> tuple[tuple[x509.ExtensionType, bool], ...]:

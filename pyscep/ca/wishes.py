@@ -5,7 +5,8 @@ Nothing of this gets into a certificate on its own; a profile decides what it fo
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Final, Literal, TypeVar
 
 from cryptography import x509
@@ -58,11 +59,7 @@ def validity_of(csr: CertificateRequest) -> timedelta | None:
     Raises:
         Refusal: it can't be read.
     """
-    try:
-        pairs = csr.name_value_pairs
-    except DecodeError as error:
-        raise Refusal(error.reason) from error
-    found = {name.lower(): value for name, value in pairs}
+    found = _attributes(csr)
     unit, number = found.get("validityperiod"), found.get("validityperiodunits")
     if unit is None and number is None:
         return None
@@ -74,6 +71,33 @@ def validity_of(csr: CertificateRequest) -> timedelta | None:
     if not 1 <= count <= _MOST_UNITS:
         raise Refusal(f"a validity of {count} {ascii(unit)} makes no sense")
     return step * count
+
+
+def end_of(csr: CertificateRequest) -> datetime | None:
+    """The end that is asked for with the attribute ``ExpirationDate``; None: not asked for.
+
+    A date as in HTTP, such as ``Tue, 21 Nov 2028 01:06:53 GMT``, after the documentation of
+    AD CS; no request that has one was seen.
+
+    Raises:
+        Refusal: it can't be read.
+    """
+    text = _attributes(csr).get("expirationdate")
+    if text is None:
+        return None
+    try:
+        date = parsedate_to_datetime(text.strip())
+    except (ValueError, OverflowError) as error:
+        raise Refusal(f"an end of {ascii(text)} can't be read") from error
+    return date.replace(tzinfo=UTC) if date.tzinfo is None else date.astimezone(UTC)
+
+
+def _attributes(csr: CertificateRequest) -> dict[str, str]:
+    """Windows' enrollment name-value pairs; names in lower case."""
+    try:
+        return {name.lower(): value for name, value in csr.name_value_pairs}
+    except DecodeError as error:
+        raise Refusal(error.reason) from error
 
 
 def asked(csr: CertificateRequest, kind: type[T]) -> T | None:
