@@ -449,11 +449,12 @@ def test_key_files_by_path_with_passphrases(tmp_path: Path) -> None:
     data = tables(place, tmp_path, ca={"main": main})
     builder = build(data, tmp_path, environ={"CA_PASS": "open sesame"})
     authority = builder.authority("main")
-    assert authority.recipient is not None
-    assert authority.encryption is not None
+    assert authority.current.recipient is not None
+    assert authority.current.encryption is not None
+    ((_, published),) = authority.published()
     assert authority.issuer.crl_lifetime == timedelta(hours=12)
     assert (tmp_path / "scep.db").exists(), "beside the configuration"
-    assert x509.load_der_x509_crl(authority.crl()).signature_hash_algorithm.name == "sha384"
+    assert x509.load_der_x509_crl(published.crl()).signature_hash_algorithm.name == "sha384"
     assert builder.authority("main") is authority
     builder.close()
     wrong = build(data, tmp_path, environ={"CA_PASS": "other"})
@@ -462,7 +463,7 @@ def test_key_files_by_path_with_passphrases(tmp_path: Path) -> None:
     whole = tables(place, tmp_path)
     whole["ca"]["main"]["passphrase"] = by_file
     builder = build(whole, tmp_path)
-    assert builder.authority("main").encryption is not None
+    assert builder.authority("main").current.encryption is not None
     builder.close()
 
 

@@ -5,34 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from cryptography import x509
-
 from pyscep.ca import (
     CertificateAuthority,
     ChallengeProvider,
     FirstOf,
-    Issuer,
     Profile,
     RenewalRules,
     Store,
 )
-from pyscep.ca import directory as ca_directory
 from pyscep.ca.challenge import utc_now
 from pyscep.ca.presets import PRESETS
-from pyscep.ca.revocation import RevocationList
-from pyscep.identity import Identity
+from pyscep.site.authorities import Authority, open_authority
 from pyscep.site.config import (
-    CaConfig,
     Config,
     ConfigError,
     EndpointConfig,
-    KeyPair,
     OneTimeConfig,
     Problem,
     ProfileConfig,
@@ -42,27 +35,6 @@ from pyscep.site.files import Files, sid_file
 from pyscep.site.limits import RateLimit, SourceLimits
 from pyscep.site.operations import Operations
 from pyscep.site.providers import NoChallenges, provider
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Authority:
-    """One CA of the configuration, opened: what its endpoints share."""
-
-    issuer: Issuer
-    recipient: Identity | None
-    encryption: Identity | None
-    store: Store
-    revocation: RevocationList
-    now: Callable[[], datetime]
-
-    @property
-    def ca_certificates(self) -> tuple[x509.Certificate, ...]:
-        """The CA's certificate, then its chain."""
-        return self.issuer.certificate, *self.issuer.identity.chain
-
-    def crl(self) -> bytes:
-        """The current CRL, DER."""
-        return self.revocation.current(self.now())
 
 
 def operations_of(config: ServerConfig, trusted_proxies: Iterable[str] = ()) -> Operations:
@@ -118,7 +90,7 @@ class Builder:
         name: str = "scep.toml",
     ) -> None:
         self.config = config
-        self._name = name
+        self.name = name
         self.files = Files(base, environ)
         self._now = now
         self._stack = ExitStack()
@@ -134,7 +106,10 @@ class Builder:
         """
         if name not in self._authorities:
             self._authorities[name] = self.guard(
-                f"ca.{name}", lambda: self._open(self.config.ca[name])
+                f"ca.{name}",
+                lambda: open_authority(
+                    name, self.config.ca[name], self.files, self._store, self._now
+                ),
             )
         return self._authorities[name]
 
@@ -178,9 +153,9 @@ class Builder:
             f"endpoint.{name}",
             lambda: CertificateAuthority(
                 store=authority.store,
-                issuer=authority.issuer,
-                recipient=authority.recipient,
-                encryption=authority.encryption,
+                issuer=authority.current,
+                next_ca=authority.next,
+                previous_cas=authority.previous,
                 profiles=found,
                 challenge=judge,
                 endpoint=name,
@@ -220,48 +195,6 @@ class Builder:
     def close(self) -> None:
         """Close stores and connections."""
         self._stack.close()
-
-    def _open(self, config: CaConfig) -> Authority:
-        password = self.files.password(config.passphrase)
-        database = config.database
-        if config.directory is not None:
-            place = self.files.path(config.directory)
-            try:
-                found = ca_directory.load(place, password=password)
-            except FileNotFoundError as error:
-                raise ValueError(
-                    f"{error}: make one with `pyscep config init --directory {place}`"
-                ) from error
-            ca, recipient, encryption = found.ca, found.recipient, found.encryption
-            default = place / "scep.db"
-        else:
-            pair = KeyPair(
-                certificate=config.certificate or Path(),
-                key=config.key or Path(),
-                passphrase=config.passphrase,
-            )
-            ca = self.files.identity(pair)
-            recipient = None if config.ra is None else self.files.identity(config.ra)
-            encryption = (
-                None if config.ra_encryption is None else self.files.identity(config.ra_encryption)
-            )
-            default = self.files.base / "scep.db"
-        issuer = Issuer(
-            ca,
-            digest=config.digest,
-            crl_lifetime=timedelta(hours=config.crl_lifetime_hours),
-            crl_urls=config.crl_urls,
-            issuer_urls=config.issuer_urls,
-        )
-        store = self._store(database, default)
-        return Authority(
-            issuer=issuer,
-            recipient=recipient,
-            encryption=encryption,
-            store=store,
-            revocation=RevocationList(store=store, issuer=issuer),
-            now=self._now,
-        )
 
     def _store(self, url: str | None, default: Path) -> Store:
         if url is None:
@@ -325,7 +258,7 @@ class Builder:
         except ConfigError:
             raise  # of an inner table, which is named in it
         except (ValueError, OSError) as error:
-            raise ConfigError(self._name, [Problem(key=key, text=str(error))]) from error
+            raise ConfigError(self.name, [Problem(key=key, text=str(error))]) from error
 
 
 _RELATIVE: Final = "sqlite:///"

@@ -11,6 +11,7 @@ from cryptography import x509
 
 from pyscep.adapters.asgi import Receive, ScepApp, Scope, Send
 from pyscep.ca import CertificateAuthority
+from pyscep.ca.administration import PublishedCa
 from pyscep.capabilities import Capabilities
 from pyscep.cms.algorithms import AlgorithmPolicy
 from pyscep.events import ServerEvent
@@ -18,7 +19,7 @@ from pyscep.identity import Identity
 from pyscep.messages import CertPoll, Outcome, PKCSReq, RenewalReq, Success
 from pyscep.server import Authority, PkiRequest, Server
 from pyscep.site.building import Builder
-from pyscep.site.config import Config, EndpointConfig, IntuneConfig, Policy
+from pyscep.site.config import Config, ConfigError, EndpointConfig, IntuneConfig, Policy, Problem
 from pyscep.site.publication import Publication
 from pyscep.site.reply import lifespan, not_found, path_of, send_response
 
@@ -153,7 +154,7 @@ class OpenSite:
                 KINDS[endpoint.kind](name, endpoint, builder, on_event)
                 for name, endpoint in config.endpoint.items()
             )
-            published = {name: builder.authority(name) for name in config.ca}
+            published = _published(config, builder)
         except Exception:
             builder.close()
             raise
@@ -177,6 +178,20 @@ class OpenSite:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _published(config: Config, builder: Builder) -> dict[str, PublishedCa]:
+    """Every CA with those after and before it, by the name in the addresses."""
+    found: dict[str, PublishedCa] = {}
+    for name in config.ca:
+        for public, one in builder.authority(name).published():
+            if public in found:
+                text = (
+                    f"another CA is called {public} in the addresses, too: give each its own name"
+                )
+                raise ConfigError(builder.name, [Problem(key=f"ca.{name}", text=text)])
+            found[public] = one
+    return found
 
 
 def ca_server(
@@ -204,6 +219,8 @@ def ca_server(
         "capabilities": (
             None if config.capabilities is None else Capabilities(keywords=config.capabilities)
         ),
+        "rollover": ca.succession.rollover,
+        "next_ca_certificates": ca.succession.next_ca_certificates,
         "on_event": on_event,
     }
     if ca.recipient is None:

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
 
+from pyscep.site.config.authorities import CaConfig, GenerationConfig
 from pyscep.site.config.basis import KeyPair, Secret
 from pyscep.site.config.errors import ConfigError, Problem, problem_of
 from pyscep.site.config.sections import (
-    CaConfig,
     ChallengeConfig,
     Config,
     EndpointConfig,
@@ -41,6 +41,7 @@ __all__ = [
     "Config",
     "ConfigError",
     "EndpointConfig",
+    "GenerationConfig",
     "HookConfig",
     "IntuneConfig",
     "KeyPair",
@@ -66,6 +67,7 @@ SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
     ("[server.limits]", LimitsConfig),
     ("[ca.NAME]", CaConfig),
     ("[ca.NAME.ra], [ca.NAME.ra_encryption]", KeyPair),
+    ("[ca.NAME.next], [[ca.NAME.previous]]", GenerationConfig),
     ("[profile.NAME]", ProfileConfig),
     ("[profile.NAME.renewal]", RenewalConfig),
     ('[challenge.NAME], kind = "one-time"', OneTimeConfig),
