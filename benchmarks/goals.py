@@ -25,7 +25,7 @@ AVX2, AVX512 = "native, avx2", "native, avx512"
 PROCESSES = {
     NATIVE: (
         {"PYSCEP_BACKEND": "native"},
-        "server keys calls threads query hostile structure client crl imports c",
+        "server keys calls threads query hostile structure client crl sealed imports c",
     ),
     SCALAR: ({"PYSCEP_BACKEND": "native", "PYSCEP_KERNEL": "scalar"}, "query-40k hostile"),
     # A row that names a kernel is measured on that kernel, whatever the machine would choose.

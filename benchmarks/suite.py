@@ -19,6 +19,7 @@ from benchmarks.c_program import c_program
 from benchmarks.measure_client import client
 from benchmarks.measure_codec import hostile, query, structure
 from benchmarks.measure_crl import get_crl
+from benchmarks.measure_sealed import sealed
 from benchmarks.measure_server import calls, keys, server, threads
 from benchmarks.ratios import Results, Settings, pin
 from pyscep import codec
@@ -71,6 +72,7 @@ GROUPS: dict[str, Callable[[Settings], Mapping[str, float | str]]] = {
     "structure": structure,
     "client": client,
     "crl": get_crl,
+    "sealed": sealed,
     "c": c_program,
     "imports": imports,
 }

@@ -327,9 +327,11 @@ class Lab:
         directory: Path,
         seed: int = 1,
         progress: Callable[[str], None] = lambda text: None,
+        clients: int = CLIENTS,
     ) -> None:
         self.url = url
         self.progress = progress
+        self.clients = clients
         self.keys = [keys.rsa_key(f"device {number}") for number in range(6)]
         self.ledger = Ledger()
         self.numbers = itertools.count(1)
@@ -347,7 +349,7 @@ class Lab:
 
         For five of them, one more is killed at any time.
         """
-        clients = [Client(self, number) for number in range(CLIENTS)]
+        clients = [Client(self, number) for number in range(self.clients)]
         threads = [threading.Thread(target=client.run, daemon=True) for client in clients]
         for thread in threads:
             thread.start()
@@ -492,9 +494,12 @@ class Lab:
 
 @contextmanager
 def lab(
-    url: str, directory: Path, progress: Callable[[str], None] = lambda text: None
+    url: str,
+    directory: Path,
+    progress: Callable[[str], None] = lambda text: None,
+    clients: int = CLIENTS,
 ) -> Iterator[Lab]:
-    one = Lab(url, directory, progress=progress)
+    one = Lab(url, directory, progress=progress, clients=clients)
     try:
         yield one
     finally:
@@ -509,12 +514,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--database", help="URL; default: SQLite in a temporary directory")
+    parser.add_argument("--clients", type=int, default=CLIENTS, help=f"at a time ({CLIENTS})")
     arguments = parser.parse_args()
+
+    def show(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
     with tempfile.TemporaryDirectory() as place:
         directory = Path(place)
         url = arguments.database or f"sqlite:///{directory / 'scep.db'}"
         started = time.monotonic()
-        with lab(url, directory, lambda text: print(text, file=sys.stderr, flush=True)) as one:
+        with lab(url, directory, show, arguments.clients) as one:
             signal.signal(signal.SIGTERM, lambda number, frame: one.enough.set())
             one.kill(arguments.kills)
             one.verify()

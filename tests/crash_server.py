@@ -11,6 +11,7 @@ import json
 import os
 import socket
 import sys
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -19,6 +20,9 @@ from pyscep.adapters.asgi import ScepApp
 from pyscep.ca import CertificateAuthority, Granted, Profile, Refused, Store, failpoints
 from pyscep.ca.challenge import FirstOf, OneTimeChallenges
 from pyscep.identity import Identity
+
+PATIENCE = timedelta(days=1)
+"""At the end of a run, which may be long, a request that is repeated has to count as the same."""
 
 
 class Listener:
@@ -43,7 +47,8 @@ def open_ca(url: str, identity: Identity) -> CertificateAuthority:
         store=store,
         issuer=identity,
         profiles=(Profile(name="automatic"), Profile(name="manual", approval="manual")),
-        challenge=FirstOf(OneTimeChallenges(store), Listener()),
+        challenge=FirstOf(OneTimeChallenges(store, lifetime=PATIENCE), Listener()),
+        redelivery=PATIENCE,
     )
 
 
