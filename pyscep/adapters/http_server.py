@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -70,10 +71,13 @@ class _Server(uvicorn.Server):
     """A server whose signals end it with exit code 0: the first gently, the second at once."""
 
     on_ready: Callable[[], None] | None = None
+    lifeline: int | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell that the server is ready."""
         await super().startup(sockets)
+        if self.lifeline is not None:
+            asyncio.get_running_loop().add_reader(self.lifeline, self._left_alone)
         if self.started and self.on_ready is not None:
             self.on_ready()
 
@@ -92,6 +96,11 @@ class _Server(uvicorn.Server):
         finally:
             for number in taken:
                 loop.remove_signal_handler(number)
+
+    def _left_alone(self) -> None:
+        """Finish what is in flight and end, however often this is heard."""
+        asyncio.get_running_loop().remove_reader(self.lifeline or 0)
+        self.should_exit = True
 
     def stop(self) -> None:
         """Finish what is in flight and end; called again, end at once."""
@@ -120,12 +129,47 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def make_server(app: Any, *, on_ready: Callable[[], None] | None = None) -> uvicorn.Server:
+def bind_shared(host: str, port: int, count: int) -> list[socket.socket]:
+    """Listening sockets on one port, among which the kernel spreads connections (Linux).
+
+    Elsewhere it is one socket, several times.
+
+    Raises:
+        OSError: the address is in use or not ours.
+    """
+    first = bind(host, port)  # finds out whether somebody else has it
+    if not sys.platform.startswith("linux"):
+        return [first, *(first.dup() for _ in range(count - 1))]
+    family, kind, protocol = first.family, first.type, first.proto
+    address = first.getsockname()
+    first.close()
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(address)
+        for sock in sockets:
+            sock.listen(1024)
+            sock.setblocking(False)
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def make_server(
+    app: Any, *, on_ready: Callable[[], None] | None = None, lifeline: int | None = None
+) -> uvicorn.Server:
     """A uvicorn server for an ASGI application, to be run on a socket of ``bind``.
 
     Args:
         app: the ASGI application.
         on_ready: called once, when requests are being answered.
+        lifeline: a pipe; when its other end is closed, the server ends as by SIGTERM.
     """
     config = uvicorn.Config(
         app,
@@ -141,15 +185,23 @@ def make_server(app: Any, *, on_ready: Callable[[], None] | None = None) -> uvic
     )
     server = _Server(config)
     server.on_ready = on_ready
+    server.lifeline = lifeline
     return server
 
 
-def serve(app: Any, sock: socket.socket, *, on_ready: Callable[[], None] | None = None) -> None:
+def serve(
+    app: Any,
+    sock: socket.socket,
+    *,
+    on_ready: Callable[[], None] | None = None,
+    lifeline: int | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight are finished.
 
     Args:
         app: the ASGI application.
         sock: of ``bind``.
         on_ready: called once, when requests are being answered.
+        lifeline: a pipe; when its other end is closed, the server ends as by SIGTERM.
     """
-    make_server(app, on_ready=on_ready).run(sockets=[sock])
+    make_server(app, on_ready=on_ready, lifeline=lifeline).run(sockets=[sock])

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from pyscep.cli.config import read_config
 from pyscep.cli.problems import Failed
+from pyscep.cli.serve_socket import Served, event_printer, listen
 from pyscep.cli.session import Output
 
 if TYPE_CHECKING:
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def serve_config(
-    out: Output, path: str, host: str | None, port: int | None, layer: Operations
+    out: Output, path: str, host: str | None, port: int | None, layer: Operations, workers: int
 ) -> None:
     """Serve until a signal comes.
 
@@ -29,6 +28,7 @@ def serve_config(
         host: instead of the configuration's.
         port: likewise.
         layer: limits, numbers and health.
+        workers: how many processes answer.
 
     Raises:
         Failed: the configuration can't be used, or the address is taken.
@@ -39,45 +39,27 @@ def serve_config(
     from pyscep.site.endpoints import OpenSite
     from pyscep.site.operations import readiness
 
-    host = config.server.host if host is None else host
-    port = config.server.port if port is None else port
-    try:
-        opened = OpenSite(config, builder, on_event=event_printer(out, layer))
-    except ConfigError as error:
-        raise Failed(str(error), code="config") from error
-    with opened:
-        authorities = [one.ca for one in opened.endpoints]
-        for ca in authorities:
-            ca.store.on_decision = layer.on_decision
+    bound_host = config.server.host if host is None else host
+
+    @contextlib.contextmanager
+    def open_site() -> Iterator[Served]:
         try:
-            sock = site.bind(host, port)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise Failed(f"can't listen on {host} port {port}: {reason}", code="address") from error
-        with sock:
-            origin = site.url_of(sock, host).removesuffix(site.PATH)
-            ready = _ready(opened, path, origin)
+            opened = OpenSite(config, builder, on_event=event_printer(out, layer))
+        except ConfigError as error:
+            raise Failed(str(error), code="config") from error
+        with opened:
+            authorities = [one.ca for one in opened.endpoints]
+            for ca in authorities:
+                ca.store.on_decision = layer.on_decision
 
-            def on_ready() -> None:
-                click.echo(json.dumps(ready) if out.as_json else _ready_text(ready))
+            def ready(sock: socket.socket) -> dict[str, Any]:
+                origin = site.url_of(sock, bound_host).removesuffix(site.PATH)
+                return _ready(opened, path, origin)
 
-            app = layer.app(opened.app, readiness(authorities))
-            site.serve(app, sock, on_ready=on_ready)
+            yield Served(app=layer.app(opened.app, readiness(authorities)), ready=ready)
 
-
-def event_printer(out: Output, layer: Operations) -> Callable[[Any], None]:
-    """Counts each event, and shows it as a line on standard error."""
-    from pyscep.site import serve as site
-    from pyscep.site.logs import json_line
-
-    def on_event(event: Any) -> None:
-        layer.on_event(event)
-        record = site.describe_event(event)
-        text = json_line(record) if out.as_json else site.event_line(record)
-        with contextlib.suppress(OSError):  # nobody reads any more: go on serving
-            click.echo(text, err=True)
-
-    return on_event
+    port = config.server.port if port is None else port
+    listen(out, bound_host, port, workers, open_site, _ready_text)
 
 
 def _ready(opened: Any, path: str, origin: str) -> dict[str, Any]:
