@@ -1,7 +1,7 @@
 # `make demo` and `make test` need nothing but make and Python 3.11: they build .venv themselves.
 #
 #   PYTHON=/path/to/python3   the interpreter of a new .venv
-#   ARGS="-k renewal -x"      passed to pytest by test, check and bench, to benchmarks.goals by goals
+#   ARGS="-k renewal -x"      passed to pytest by test, check and bench, to the benchmark by goals and served
 #   PYSCEP_REQUIRE_PEERS=1    a missing interoperability peer fails the tests
 #   PYSCEP_EXTENSION=require  a codec that does not compile fails the installation
 #   PYSCEP_BACKEND=pure       the codec in Python, as where it was not compiled
@@ -60,6 +60,10 @@ bench: $(VENV)/dev.stamp ## measure speed beside other packages; ARGS="-k decode
 .PHONY: goals
 goals: $(VENV)/dev.stamp ## measure the performance goals, write benchmarks/RESULTS.md, fail on a miss
 	$(PY) -m benchmarks.goals $(ARGS)
+
+.PHONY: served
+served: $(VENV)/dev.stamp ## measure `pyscep serve` beside scepserver, write benchmarks/SERVED.md, fail on a miss
+	$(PY) -m benchmarks.served $(ARGS)
 
 # The C kernels. Instrumented builds live in copies under build/, never beside the package.
 CLANG := clang-19

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -11,21 +14,22 @@ from typing import Any
 import pytest
 
 import pyscep
-from pyscep.adapters import http_server
+from pyscep.adapters import http_protocol, http_server
 from pyscep.adapters.asgi import ScepApp
 from pyscep.http import HttpRequest, HttpResponse
 from tests import forge_keys as keys
 from tests.endpoint import CHALLENGE, Authority, identity
 
+PROTOCOLS = (http_protocol.WithHttptools, http_protocol.WithH11)
 CAPS = b"GET /scep?operation=GetCACaps HTTP/1.1\r\nHost: x\r\n"
 
 
 @contextlib.contextmanager
-def running(app: Any) -> Iterator[int]:
+def running(app: Any, protocol: Any = None) -> Iterator[int]:
     """Serve on a free port; yields the port."""
     ready = threading.Event()
     sock = http_server.bind("127.0.0.1", 0)
-    server = http_server.make_server(app, on_ready=ready.set)
+    server = http_server.make_server(app, on_ready=ready.set, protocol=protocol)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
     thread.start()
     try:
@@ -37,10 +41,11 @@ def running(app: Any) -> Iterator[int]:
         assert not thread.is_alive()
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
+@pytest.fixture(scope="module", params=PROTOCOLS)
+def port(request: pytest.FixtureRequest) -> Iterator[int]:
     ca = keys.ca()
-    with running(ScepApp(pyscep.Server(identity(ca)), Authority(ca))) as number:
+    app = ScepApp(pyscep.Server(identity(ca)), Authority(ca))
+    with running(app, request.param) as number:
         yield number
 
 
@@ -60,6 +65,71 @@ def test_http_1_0_without_host(port: int) -> None:
     reply = talk(port, b"GET /scep/pkiclient.exe?operation=GetCACaps HTTP/1.0\r\n\r\n")
     assert reply.startswith(b"HTTP/1.1 200 ")
     assert b"SCEPStandard\n" in reply
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /scep?operation=GetCACaps HTTP/1.1\r\n\r\n",
+        b"GET /scep?operation=GetCACaps HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    ],
+)
+def test_http_1_1_needs_one_host(port: int, head: bytes) -> None:
+    """RFC 9112 section 3.2: whoever stands in front may have read another one."""
+    assert talk(port, head).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nabcdef",
+        b"Content-Length: +5\r\n\r\nabcde",
+        b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"X-Folded: a\r\n b\r\nContent Length: 5\r\n\r\nabcde",
+    ],
+)
+def test_lengths_that_two_servers_could_read_differently(port: int, framing: bytes) -> None:
+    """Request smuggling (RFC 9112 section 11.2): behind a proxy, one request would be two."""
+    head = b"POST /scep?operation=PKIOperation HTTP/1.1\r\nHost: x\r\n"
+    reply = talk(port, head + framing + b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert re.match(rb"HTTP/1\.1 (400|501) ", reply)
+    assert reply.count(b"HTTP/1.1 ") == 1
+
+
+def test_two_kinds_of_length_are_refused() -> None:
+    """h11 takes the chunks, as RFC 9112 section 6.1 allows; httptools refuses: safer."""
+    ca = keys.ca()
+    app = ScepApp(pyscep.Server(identity(ca)), Authority(ca))
+    with running(app, http_protocol.WithHttptools) as number:
+        head = b"POST /scep?operation=PKIOperation HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+        data = head + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\n\r\n"
+        reply = talk(number, data)
+        assert reply.startswith(b"HTTP/1.1 400 ")
+        assert reply.count(b"HTTP/1.1 ") == 1
+
+
+def test_what_is_installed_decides() -> None:
+    assert http_protocol.protocol() is http_protocol.WithHttptools
+    code = (
+        "import sys; sys.modules['httptools'] = None\n"
+        "import importlib.util as u; find = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'httptools' else find(name, *more)\n"
+        "from pyscep.adapters import http_protocol as p; assert p.protocol() is p.WithH11"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_target_is_divided_at_its_first_question_mark(port: int) -> None:
+    target = b"/scep?operation=GetCACaps&message=a?b#c"
+    reply = talk(port, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert reply.startswith(b"HTTP/1.1 200 ")
+
+
+def test_headers_without_end_are_refused(port: int) -> None:
+    """One header of a megabyte, and many small ones: neither is kept in memory."""
+    for part in (b"X-A: " + b"a" * 1_000_000, b"X-A: b\r\n" * 100_000):
+        with contextlib.suppress(ConnectionError):
+            assert talk(port, CAPS + part).startswith(b"HTTP/1.1 400 ")
 
 
 def test_headers_of_a_reply(port: int) -> None:
@@ -140,10 +210,11 @@ def test_two_requests_on_one_connection(port: int) -> None:
     assert reply.count(b"HTTP/1.1 200 ") == 2
 
 
-def test_a_head_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "HEAD_SECONDS", 0.2)
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_head_that_drips_is_cut_off(monkeypatch: pytest.MonkeyPatch, protocol: Any) -> None:
+    monkeypatch.setattr(http_protocol, "HEAD_SECONDS", 0.2)
     ca = keys.ca()
-    with running(ScepApp(pyscep.Server(identity(ca)), Authority(ca))) as number:
+    with running(ScepApp(pyscep.Server(identity(ca)), Authority(ca)), protocol) as number:
         assert dripping(number, b"") == b"", "not a byte came"
         assert dripping(number, b"GET /scep?operation=") == b""
         reply = dripping(number, CAPS + b"\r\nGET /")

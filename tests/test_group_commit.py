@@ -117,6 +117,8 @@ def test_writes_that_come_together_share_one_commit(lab: Lab) -> None:
 
 def test_a_write_alone_needs_no_savepoint(lab: Lab) -> None:
     lab.store.write(adds("a"))
+    lab.seen.clear()
+    lab.store.write(adds("b"))
     assert lab.seen[0] == "BEGIN IMMEDIATE"
     assert lab.seen[-1] == "COMMIT"
     assert not [text for text in lab.seen if "SAVEPOINT" in text]
@@ -251,6 +253,26 @@ def test_a_locked_database_fails_all_and_is_used_again(lab: Lab) -> None:
         other.execute("ROLLBACK")
     assert lab.store.write(adds("d")) == "d"
     assert lab.names() == {"d"}
+
+
+def test_a_busy_writer_lets_others_in_soon(lab: Lab) -> None:
+    """SQLite's own wait grows to 100 ms from try to try: one of two processes would starve."""
+    with closing(sqlite3.connect(lab.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        patient = GroupCommit(lab.store.engine, PATIENCE)
+        tries: list[str] = []
+        lab.on_statement = tries.append
+        thread = threading.Thread(target=patient.run, args=(adds("a"), ""))
+        thread.start()
+        deadline = time.monotonic() + PATIENCE
+        while tries.count("BEGIN IMMEDIATE") < 50 and time.monotonic() < deadline:
+            time.sleep(0.001)
+        other.execute("ROLLBACK")
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+        patient.close()
+    assert lab.names() == {"a"}
+    assert tries.count("BEGIN IMMEDIATE") >= 50
 
 
 def test_a_connection_that_broke_is_replaced(lab: Lab) -> None:

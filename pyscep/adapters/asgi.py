@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import os
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+THREADS = 32
 _DRAIN_BYTES = 1024 * 1024
 _DRAIN_SECONDS = 2.0
 
@@ -49,7 +49,8 @@ class ScepApp:
         body_seconds: how long a request's body may take to arrive.
         max_pending: requests that are being worked on at one time; the next ones get a 503
             with Retry-After.
-        threads: size of the pool; the default is the number of processors and one.
+        threads: size of the pool. More than there are processors: a thread that waits for
+            the store's commit needs none, and those that wait share it.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class ScepApp:
         self._minimum_failure_seconds = minimum_failure_seconds
         self._body_seconds = body_seconds
         self._max_pending = max_pending
-        self._threads = threads or (os.cpu_count() or 1) + 1
+        self._threads = threads or THREADS
         self._pending = 0
         self._pool: ThreadPoolExecutor | None = None
 

@@ -1,8 +1,7 @@
 """uvicorn, set up so that every SCEP client gets through.
 
-* h11 with a large buffer: Intune's challenge makes a request target of about 41,000 bytes and
-  65,000 must pass. httptools stops at 65,535 bytes of target, which is just enough; it also
-  can't tell how long a request's head has taken to arrive, so h11 it is.
+* Long heads: Intune's challenge makes a request target of about 41,000 bytes and 65,000 must
+  pass. A head has a limit all the same, and a deadline: see ``http_protocol``.
 * HTTP/1.0 without Host (Cisco) is answered; HTTP/1.1 without Host is refused, as HTTP says.
 * No access log: a GET query holds the whole request, the challenge encrypted in it.
 * No Server header; X-Forwarded-For is not believed.
@@ -14,66 +13,30 @@ import asyncio
 import contextlib
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_BYTES = 256 * 1024
-"""Request line and headers together."""
-HEAD_SECONDS = 10.0
-"""From a connection's start, or a request's first byte, to the end of its headers."""
+from pyscep.adapters import http_protocol
+
 GRACEFUL_SECONDS = 20
 """How long requests in flight may take after the signal to stop."""
 MAX_CONNECTIONS = 1024
-
-
-class ScepProtocol(H11Protocol):
-    """uvicorn's h11 protocol with a deadline for the head of a request."""
-
-    _head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as the base
-        """Start the clock."""
-        super().connection_made(transport)
-        self._watch()
-
-    def data_received(self, data: bytes) -> None:
-        """Stop the clock when the head is complete."""
-        super().data_received(data)
-        self._watch()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the clock for good."""
-        self._stop_watch()
-        super().connection_lost(exc)
-
-    def _watch(self) -> None:
-        if self.conn.their_state is not h11.IDLE or self.transport.is_closing():
-            self._stop_watch()
-        elif self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
-
-    def _stop_watch(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-    def _too_slow(self) -> None:
-        self._head_timer = None
-        self.transport.abort()
 
 
 class _Server(uvicorn.Server):
     """A server whose signals end it with exit code 0: the first gently, the second at once."""
 
     on_ready: Callable[[], None] | None = None
+    lifeline: int | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Tell that the server is ready."""
         await super().startup(sockets)
+        if self.lifeline is not None:
+            asyncio.get_running_loop().add_reader(self.lifeline, self._left_alone)
         if self.started and self.on_ready is not None:
             self.on_ready()
 
@@ -92,6 +55,11 @@ class _Server(uvicorn.Server):
         finally:
             for number in taken:
                 loop.remove_signal_handler(number)
+
+    def _left_alone(self) -> None:
+        """Finish what is in flight and end, however often this is heard."""
+        asyncio.get_running_loop().remove_reader(self.lifeline or 0)
+        self.should_exit = True
 
     def stop(self) -> None:
         """Finish what is in flight and end; called again, end at once."""
@@ -120,17 +88,57 @@ def bind(host: str, port: int) -> socket.socket:
     return sock
 
 
-def make_server(app: Any, *, on_ready: Callable[[], None] | None = None) -> uvicorn.Server:
+def bind_shared(host: str, port: int, count: int) -> list[socket.socket]:
+    """Listening sockets on one port, among which the kernel spreads connections (Linux).
+
+    Elsewhere it is one socket, several times.
+
+    Raises:
+        OSError: the address is in use or not ours.
+    """
+    first = bind(host, port)  # finds out whether somebody else has it
+    if not sys.platform.startswith("linux"):
+        return [first, *(first.dup() for _ in range(count - 1))]
+    family, kind, protocol = first.family, first.type, first.proto
+    address = first.getsockname()
+    first.close()
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            sock.bind(address)
+        for sock in sockets:
+            sock.listen(1024)
+            sock.setblocking(False)
+    except OSError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def make_server(
+    app: Any,
+    *,
+    on_ready: Callable[[], None] | None = None,
+    lifeline: int | None = None,
+    protocol: Any = None,
+) -> uvicorn.Server:
     """A uvicorn server for an ASGI application, to be run on a socket of ``bind``.
 
     Args:
         app: the ASGI application.
         on_ready: called once, when requests are being answered.
+        lifeline: a pipe; when its other end is closed, the server ends as by SIGTERM.
+        protocol: one of ``http_protocol``; by default the faster one that is installed.
     """
     config = uvicorn.Config(
         app,
-        http=ScepProtocol,
-        h11_max_incomplete_event_size=HEAD_BYTES,
+        http=protocol or http_protocol.protocol(),
+        h11_max_incomplete_event_size=http_protocol.HEAD_BYTES,
         ws="none",
         access_log=False,
         log_config=None,
@@ -141,15 +149,23 @@ def make_server(app: Any, *, on_ready: Callable[[], None] | None = None) -> uvic
     )
     server = _Server(config)
     server.on_ready = on_ready
+    server.lifeline = lifeline
     return server
 
 
-def serve(app: Any, sock: socket.socket, *, on_ready: Callable[[], None] | None = None) -> None:
+def serve(
+    app: Any,
+    sock: socket.socket,
+    *,
+    on_ready: Callable[[], None] | None = None,
+    lifeline: int | None = None,
+) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight are finished.
 
     Args:
         app: the ASGI application.
         sock: of ``bind``.
         on_ready: called once, when requests are being answered.
+        lifeline: a pipe; when its other end is closed, the server ends as by SIGTERM.
     """
-    make_server(app, on_ready=on_ready).run(sockets=[sock])
+    make_server(app, on_ready=on_ready, lifeline=lifeline).run(sockets=[sock])

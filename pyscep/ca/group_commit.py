@@ -9,6 +9,7 @@ fails undoes itself alone; a commit that fails, fails all.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ T = TypeVar("T")
 
 MAX_GROUP: Final = 64
 """How many writes share a transaction."""
+_TRY_AGAIN: Final = 0.0005
+"""Seconds from one try to write to the next, while another process writes."""
 BEGINS_ITSELF: Final = "pyscep_begins_itself"
 """Execution option of a connection whose transactions are begun here, not by SQLAlchemy."""
 
@@ -47,10 +50,12 @@ class GroupCommit:
     Args:
         engine: of the database; its "begin" must leave connections with the option
             BEGINS_ITSELF alone.
+        patience: seconds to wait for another process that writes.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, patience: float) -> None:
         self._engine = engine
+        self._patience = patience
         self._mutex = Lock()
         self._waiting: deque[_Unit] = deque()
         self._led = False
@@ -133,7 +138,7 @@ class GroupCommit:
         try:
             for unit in group:
                 failpoints.reach(f"{unit.name}.begin")
-            driver.execute("BEGIN IMMEDIATE")
+            self._begin(driver)
             for unit in group:
                 _run(unit, connection, driver if len(group) > 1 else None)
                 if not driver.in_transaction:
@@ -150,6 +155,24 @@ class GroupCommit:
         finally:
             self._clean_up(connection, driver)
 
+    def _begin(self, driver: sqlite3.Connection) -> None:
+        """Become the one that writes.
+
+        SQLite itself waits longer from try to try, up to 100 ms: of two busy processes one
+        would hardly get in.
+        """
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                driver.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+                time.sleep(_TRY_AGAIN)
+            else:
+                return
+
     def _clean_up(self, connection: Connection, driver: sqlite3.Connection) -> None:
         """Roll back what was not committed; SQLAlchemy learns that its transaction is over."""
         try:
@@ -164,6 +187,7 @@ class GroupCommit:
     def _connect(self) -> Connection:
         if self._connection is None or self._connection.closed or self._connection.invalidated:
             self._connection = self._engine.connect().execution_options(**{BEGINS_ITSELF: True})
+            driver_of(self._connection).execute("PRAGMA busy_timeout = 0")
         return self._connection
 
     def _disconnect(self) -> None:

@@ -71,7 +71,7 @@ class Store:
         self.engine: Engine = _engine(parsed, busy_timeout)
         self._group: GroupCommit | None = None
         if parsed.get_backend_name() == "sqlite":
-            self._group = GroupCommit(self.engine)
+            self._group = GroupCommit(self.engine, busy_timeout)
         self._readers: deque[PoolProxiedConnection] = deque()
         self.write(_create_tables)
 

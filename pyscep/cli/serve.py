@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import click
 
 from pyscep.cli import files
 from pyscep.cli.problems import Failed
+from pyscep.cli.serve_socket import Served, event_printer, listen
 from pyscep.cli.session import POLICIES, Output, json_option
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def ca_password() -> bytes | None:
 @click.option(
     "--config",
     metavar="FILE",
-    help="Serve the endpoints of a configuration (see `pyscep config`). Only --host, --port and "
-    "--json go with it.",
+    help="Serve the endpoints of a configuration (see `pyscep config`). Only --host, --port, "
+    "--workers, --trusted-proxy and --json go with it.",
 )
 @directory_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
@@ -106,6 +107,14 @@ def ca_password() -> bytes | None:
     "addresses of CRL and CA certificate below it: without them Windows refuses the chain, and "
     "nobody sees a revocation. Kept in DIR for the next time.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that answer, on one port and one store; one for each processor is enough.",
+)
 @json_option
 @click.pass_context
 def serve_command(
@@ -122,6 +131,7 @@ def serve_command(
     allow_anyone: bool,
     trusted_proxies: tuple[str, ...],
     base_url: str | None,
+    workers: int,
 ) -> None:
     """Run a CA, and make one first where there is none.
 
@@ -138,6 +148,7 @@ def serve_command(
       pyscep serve --directory /var/lib/pyscep --host 0.0.0.0 --policy compatible
       pyscep serve --host 0.0.0.0 --base-url http://pki.example:8080
       pyscep serve --approval manual --port 0 --json
+      pyscep serve --workers 4
       pyscep serve --config scep.toml
     """
     if config is not None:
@@ -145,7 +156,6 @@ def serve_command(
         return
     from pyscep.site import operations
     from pyscep.site import serve as site
-    from pyscep.site.logs import json_line
 
     settings = site.ServeSettings(
         directory=Path(directory),
@@ -157,36 +167,24 @@ def serve_command(
         password=ca_password(),
         base_url=_base_url(base_url, host, port),
     )
-    layer = operations_for(trusted_proxies)
-    with _open(settings) as ca:
-        ca.store.on_decision = layer.on_decision
-        try:
-            sock = site.bind(host, port)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise Failed(f"can't listen on {host} port {port}: {reason}", code="address") from error
-        with sock:
-            ready = _ready(ca, settings, site.url_of(sock, host))
+    layer = operations_for(trusted_proxies, workers)
 
-            def on_event(event: Any) -> None:
-                layer.on_event(event)
-                record = site.describe_event(event)
-                text = json_line(record) if out.as_json else site.event_line(record)
-                with contextlib.suppress(OSError):  # nobody reads any more: go on serving
-                    click.echo(text, err=True)
+    @contextlib.contextmanager
+    def open_site() -> Iterator[Served]:
+        with _open(settings) as ca:
+            ca.store.on_decision = layer.on_decision
+            yield Served(
+                app=layer.app(
+                    site.site(ca, settings, on_event=event_printer(out, layer)),
+                    operations.readiness([ca]),
+                ),
+                ready=lambda sock: _ready(ca, settings, site.url_of(sock, host)),
+            )
 
-            def on_ready() -> None:
-                if out.as_json:
-                    click.echo(json.dumps(ready))
-                else:
-                    click.echo(_ready_text(ready))
-
-            app = site.site(ca, settings, on_event=on_event)
-            checks = operations.readiness([ca])
-            site.serve(layer.app(app, checks), sock, on_ready=on_ready)
+    listen(out, host, port, workers, open_site, _ready_text)
 
 
-def operations_for(trusted_proxies: tuple[str, ...]) -> Operations:
+def operations_for(trusted_proxies: tuple[str, ...], workers: int = 1) -> Operations:
     """Limits, numbers and health, as `pyscep serve` has them.
 
     Raises:
@@ -195,7 +193,7 @@ def operations_for(trusted_proxies: tuple[str, ...]) -> Operations:
     from pyscep.site import operations
 
     try:
-        return operations.for_serving(trusted_proxies)
+        return operations.for_serving(trusted_proxies, workers)
     except ValueError as error:
         raise Failed(f"--trusted-proxy: {error}") from error
 
@@ -208,7 +206,7 @@ def _serve_config(context: click.Context, out: Output, config: str, host: str, p
         for name in context.params
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
-    others = given - {"config", "host", "port", "as_json", "trusted_proxies"}
+    others = given - {"config", "host", "port", "as_json", "trusted_proxies", "workers"}
     if others:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
         raise Failed(f"{names}: say that in the configuration instead")
@@ -218,6 +216,7 @@ def _serve_config(context: click.Context, out: Output, config: str, host: str, p
         host if "host" in given else None,
         port if "port" in given else None,
         context.params["trusted_proxies"],
+        context.params["workers"],
     )
 
 

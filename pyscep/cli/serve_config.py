@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
-
-import click
+import socket
+from collections.abc import Iterator
+from typing import Any
 
 from pyscep.cli.config import config_failed, read_config
 from pyscep.cli.problems import Failed
+from pyscep.cli.serve_socket import Served, event_printer, listen
 from pyscep.cli.session import Output
-
-if TYPE_CHECKING:
-    from pyscep.site.operations import Operations
 
 
 def serve_config(
@@ -24,6 +20,7 @@ def serve_config(
     host: str | None,
     port: int | None,
     trusted_proxies: tuple[str, ...] = (),
+    workers: int = 1,
 ) -> None:
     """Serve until a signal comes.
 
@@ -33,6 +30,7 @@ def serve_config(
         host: instead of the configuration's.
         port: likewise.
         trusted_proxies: besides the configuration's.
+        workers: how many processes answer.
 
     Raises:
         Failed: the configuration can't be used, or the address is taken.
@@ -45,48 +43,30 @@ def serve_config(
     from pyscep.site.operations import readiness
 
     try:
-        layer = operations_of(config.server, trusted_proxies)
+        layer = operations_of(config.server, trusted_proxies, workers)
     except ValueError as error:
         raise Failed(f"--trusted-proxy: {error}") from error
-    host = config.server.host if host is None else host
-    port = config.server.port if port is None else port
-    try:
-        opened = OpenSite(config, builder, on_event=event_printer(out, layer))
-    except ConfigError as error:
-        raise config_failed(error) from error
-    with opened:
-        authorities = [one.ca for one in opened.endpoints]
-        for ca in authorities:
-            ca.store.on_decision = layer.on_decision
+    bound_host = config.server.host if host is None else host
+
+    @contextlib.contextmanager
+    def open_site() -> Iterator[Served]:
         try:
-            sock = site.bind(host, port)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            raise Failed(f"can't listen on {host} port {port}: {reason}", code="address") from error
-        with sock:
-            origin = site.url_of(sock, host).removesuffix(site.PATH)
-            ready = _ready(opened, path, origin)
+            opened = OpenSite(config, builder, on_event=event_printer(out, layer))
+        except ConfigError as error:
+            raise config_failed(error) from error
+        with opened:
+            authorities = [one.ca for one in opened.endpoints]
+            for ca in authorities:
+                ca.store.on_decision = layer.on_decision
 
-            def on_ready() -> None:
-                click.echo(json.dumps(ready) if out.as_json else _ready_text(ready))
+            def ready(sock: socket.socket) -> dict[str, Any]:
+                origin = site.url_of(sock, bound_host).removesuffix(site.PATH)
+                return _ready(opened, path, origin)
 
-            app = layer.app(opened.app, readiness(authorities))
-            site.serve(app, sock, on_ready=on_ready)
+            yield Served(app=layer.app(opened.app, readiness(authorities)), ready=ready)
 
-
-def event_printer(out: Output, layer: Operations) -> Callable[[Any], None]:
-    """Counts each event, and shows it as a line on standard error."""
-    from pyscep.site import serve as site
-    from pyscep.site.logs import json_line
-
-    def on_event(event: Any) -> None:
-        layer.on_event(event)
-        record = site.describe_event(event)
-        text = json_line(record) if out.as_json else site.event_line(record)
-        with contextlib.suppress(OSError):  # nobody reads any more: go on serving
-            click.echo(text, err=True)
-
-    return on_event
+    port = config.server.port if port is None else port
+    listen(out, bound_host, port, workers, open_site, _ready_text)
 
 
 def _ready(opened: Any, path: str, origin: str) -> dict[str, Any]:

@@ -37,12 +37,15 @@ from pyscep.site.operations import Operations
 from pyscep.site.providers import NoChallenges, provider
 
 
-def operations_of(config: ServerConfig, trusted_proxies: Iterable[str] = ()) -> Operations:
+def operations_of(
+    config: ServerConfig, trusted_proxies: Iterable[str] = (), workers: int = 1
+) -> Operations:
     """Limits, numbers and health as ``[server]`` wants them.
 
     Args:
         config: the table.
         trusted_proxies: more of them.
+        workers: processes that share the work. Each counts on its own and lets in its share.
 
     Raises:
         ValueError: one of these is no network.
@@ -57,7 +60,7 @@ def operations_of(config: ServerConfig, trusted_proxies: Iterable[str] = ()) -> 
         max_sources=limits.max_sources,
     )
     return Operations(
-        limits=SourceLimits(rate) if limits.per_source else None,
+        limits=SourceLimits(rate.shared_by(workers)) if limits.per_source else None,
         trusted_proxies=(*config.trusted_proxies, *trusted_proxies),
         forwarded_header=config.forwarded_header,
         metrics_from=config.metrics_from,

@@ -10,7 +10,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import assert_never
 
@@ -45,6 +45,15 @@ class RateLimit:
         for name in ("rate", "burst", "max_concurrent", "max_sources"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive")
+
+    def shared_by(self, processes: int) -> RateLimit:
+        """The share of each of several processes, none of which knows what the others let in."""
+        return replace(
+            self,
+            rate=self.rate / processes,
+            burst=math.ceil(self.burst / processes),
+            max_concurrent=math.ceil(self.max_concurrent / processes),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

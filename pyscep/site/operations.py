@@ -21,7 +21,7 @@ from pyscep.ca.checks import checks_of
 from pyscep.events import ServerEvent
 from pyscep.http import HttpResponse, text_response
 from pyscep.site.health import Check, Health
-from pyscep.site.limits import SourceLimits
+from pyscep.site.limits import RateLimit, SourceLimits
 from pyscep.site.metrics import MEDIA_TYPE, Metrics
 from pyscep.site.proxies import HEADERS, ForwardedHeader, TrustedProxies, address_of
 from pyscep.site.reply import (
@@ -194,13 +194,19 @@ class Operated:
             await self.inner(scope, receive, send)
 
 
-def for_serving(trusted_proxies: Iterable[str] = ()) -> Operations:
+def for_serving(trusted_proxies: Iterable[str] = (), workers: int = 1) -> Operations:
     """What ``pyscep serve`` runs with.
+
+    Args:
+        trusted_proxies: addresses and networks whose X-Forwarded-For is believed.
+        workers: processes that share the work. Each counts on its own and lets in its share.
 
     Raises:
         ValueError: what is no network.
     """
-    return Operations(limits=SourceLimits(), trusted_proxies=trusted_proxies)
+    return Operations(
+        limits=SourceLimits(RateLimit().shared_by(workers)), trusted_proxies=trusted_proxies
+    )
 
 
 def readiness(authorities: Iterable[CertificateAuthority]) -> dict[str, Check]:

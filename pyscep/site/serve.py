@@ -214,3 +214,4 @@ def event_line(record: Mapping[str, Any]) -> str:
 
 serve = http_server.serve
 bind = http_server.bind
+bind_shared = http_server.bind_shared
