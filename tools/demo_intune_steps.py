@@ -6,16 +6,17 @@ import urllib.request
 from typing import Any
 
 from demo_intune_device import NDES, REFUSED, Device
-from demo_intune_lab import Answer, Lab
+from demo_intune_lab import HOST, Answer, Lab
 from demo_intune_processes import expect
 
 CHALLENGE = 26_400
 """Characters of a challenge that makes a query of more than 40,000 bytes."""
 
 
-def fetch(url: str) -> tuple[bytes, str]:
-    """A file over plain http, with its media type."""
-    with urllib.request.urlopen(url, timeout=30) as response:  # noqa: S310 - http, ours
+def fetch(url: str, host: str = HOST) -> tuple[bytes, str]:
+    """A file over plain http from the host of that name, with its media type."""
+    request = urllib.request.Request(url, headers={"Host": host})  # noqa: S310 - http, ours
+    with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
         return response.read(), response.headers["content-type"]
 
 
