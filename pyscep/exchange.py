@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -20,6 +20,7 @@ from pyscep.errors import DecodeError, SignatureError, TransportError
 from pyscep.http import HttpResponse
 from pyscep.identity import Identity, RawCertificate
 from pyscep.messages import PKCSReq, RenewalReq, Success
+from pyscep.paths import Paths
 from pyscep.pkcs10 import CertificateRequest
 from pyscep.transaction import PendingEnrollment, Transaction
 
@@ -157,12 +158,15 @@ def verify_issued(
     certificate: RawCertificate, session: Session, found: CertsOnly, policy: AlgorithmPolicy
 ) -> None:
     """Check that one of the server's CAs signed, directly or through one in the reply."""
-    authorities = list(session.authorities)
+    authorities: Iterable[RawCertificate] = session.authorities
     others = [one for one in map(RawCertificate, found.certificates) if one != certificate]
     subordinates = [one for one in others if trust.is_ca(one.certificate)]
-    for _ in subordinates:  # a SET has no order: an issuer may stand behind what it issued
-        for one in subordinates:
-            if one not in authorities and trust.verify_issued_by_any(one, authorities, policy):
-                authorities.append(one)
+    if subordinates:
+        paths = Paths.through(authorities, policy)
+        for _ in subordinates:  # a SET has no order: an issuer may stand behind what it issued
+            for one in subordinates:
+                if one not in paths:
+                    paths.admit(one, policy)
+        authorities = paths
     if not trust.verify_issued_by_any(certificate, authorities, policy):
         raise SignatureError("the issued certificate is not from the CA that was pinned")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from pyscep.ca import Issuer, Profile, RenewalRules, creation
 from pyscep.identity import IssuerAndSerial, RawCertificate
 from pyscep.messages import GetCert, GetCRL
 from tests import forge_keys as keys
+from tests import forge_tlv as asn1
 from tests.ca_setting import START, Setting, ask, ca_identity, openssl, write_pem
 
 
@@ -147,6 +149,32 @@ def test_r07_ca_and_ra_certificates_do_not_renew(tmp_path: Path) -> None:
     trusting.refuses(
         lambda: trusting.renew(pyscep.Identity(sub, sub_ca_key), subject="CN=Sub"),
         "not a device's")
+
+
+@pytest.mark.rule("R07")
+def test_r07_an_ra_of_a_ca_elsewhere_does_not_renew(tmp_path: Path) -> None:
+    """By a purpose of RAs, or, where it names none, because the operator lists it."""
+    clock = Setting(tmp_path / ".").clock
+    clock.time = START.now(START.tzinfo)  # what forge_keys makes is valid at the present
+    for oid in ("1.3.6.1.4.1.311.20.2.1", "1.3.6.1.5.5.7.3.28", "1.3.6.1.5.5.7.3.27"):
+        purpose = keys.extension("2.5.29.37", asn1.seq(
+            asn1.oid(oid), asn1.oid("1.3.6.1.5.5.7.3.2")))
+        old_ca, agent = foreign(subject="CN=agent", extensions=(purpose,))
+        setting = Setting(tmp_path, clock=clock, trusted_renewal_issuers=[old_ca])
+        setting.refuses(partial(setting.renew, agent, subject="CN=agent"), "not a device's")
+    old_ca, plain = foreign(subject="CN=agent")
+    unlisted = Setting(tmp_path, clock=clock, trusted_renewal_issuers=[old_ca])
+    assert unlisted.renew(plain, subject="CN=agent").certificates, "as a device's it looks"
+    both = [old_ca, plain.certificate]
+    listed = Setting(tmp_path, clock=clock, trusted_renewal_issuers=both, endpoint="listed")
+    listed.refuses(lambda: listed.renew(plain, subject="CN=agent"), "not a device's")
+    # Listed, it is no CA whose devices are trusted.
+    below = keys.party(
+        "CN=below", keys.rsa_key("other"), issuer=keys.Party(plain.private_key, plain.raw.der))
+    device = pyscep.Identity(below.certificate, keys.rsa_key("other"))
+    listed.refuses(lambda: listed.renew(device, subject="CN=below"), "unknown CA")
+    _, other = foreign(subject="CN=device,O=Lab", serial=7)
+    assert listed.renew(other).certificates
 
 
 def other_ca() -> pyscep.Identity:

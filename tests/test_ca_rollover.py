@@ -154,7 +154,7 @@ def verified(
 
 
 @pytest.mark.rule("R14")
-def test_a_whole_rollover(change: Change, tmp_path: Path) -> None:
+def test_r14_a_whole_rollover(change: Change, tmp_path: Path) -> None:
     old = change.enroll("before")
     change.prepare(starts=STARTS)
 
@@ -222,7 +222,7 @@ def test_the_holder_gets_his_old_certificate_by_his_new_one(change: Change) -> N
 
 
 @pytest.mark.rule("R14")
-def test_requests_of_both_cas_are_repeated(change: Change) -> None:
+def test_r14_requests_of_both_cas_are_repeated(change: Change) -> None:
     """The same request gets the same certificate: before the switch, and after it."""
     change.prepare()
     messages = []
@@ -243,7 +243,7 @@ def test_requests_of_both_cas_are_repeated(change: Change) -> None:
 
 
 @pytest.mark.rule("R14")
-def test_a_followed_ca_issues_nothing_new(change: Change) -> None:
+def test_r14_a_followed_ca_issues_nothing_new(change: Change) -> None:
     """A device that still encrypts to it gets a certificate of the CA that followed."""
     change.prepare()
     change.switch()

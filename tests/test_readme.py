@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 import pyscep
+from pyscep.ca import creation
 from tests import documents, serving
 
 SECRET = "correct horse"
@@ -186,6 +187,34 @@ def test_embedding_without_http(lab: Lab) -> None:
     names = documents.execute(EMBEDDING, "authority", lab.names())
     names |= {"server_certificate": lab.ca_certificate, "key": lab.key, "csr": lab.csr()}
     assert issued_key(documents.execute(EMBEDDING, "memory", names)["result"])
+
+
+def test_embedding_a_change_of_cas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"present": made_ca("present", 1), "following": made_ca("following", 2)}
+    found = documents.execute(EMBEDDING, "rollover", names)
+    with found["ca"] as ca:
+        assert list(ca.published()) == ["ca", "ca-2"]
+        client = pyscep.Client("http://test/scep", ca_fingerprint=ca.fingerprint)
+        send = partial(found["server"].handle, authority=ca)
+        known = pyscep.run(client.get_next_ca_cert(), send)
+        assert known == (names["following"].certificate,)
+
+
+def made_ca(name: str, serial_number: int) -> pyscep.Identity:
+    key = creation.generate_key("rsa-2048")
+    certificate = creation.make_ca(
+        key,
+        common_name=name,
+        organization=None,
+        validity=timedelta(days=9),
+        now=datetime.now(UTC),
+        serial_number=serial_number,
+        decrypts=True,
+    )
+    return pyscep.Identity(certificate, key)
 
 
 def test_architecture_in_memory(lab: Lab) -> None:
@@ -361,7 +390,7 @@ def test_every_snippet_is_run() -> None:
     assert set(documents.code("README.md")) == {"ca", "client", "authority", "memory"}
     assert set(documents.code("docs/architecture.md")) == {"memory"}
     frameworks = {"starlette", "fastapi", "flask", "django", "aiohttp", "wsgi"}
-    assert set(documents.code(EMBEDDING)) == frameworks | {"authority", "memory"}
+    assert set(documents.code(EMBEDDING)) == frameworks | {"authority", "memory", "rollover"}
 
 
 def test_first_lines() -> None:

@@ -63,7 +63,7 @@ def fetch(served: Served, path: str, out: Path) -> Path:
 @pytest.mark.interop
 @pytest.mark.rule("R14")
 @pytest.mark.parametrize("topology", ["ra", "ca"])
-def test_a_rollover(tmp_path: Path, topology: str) -> None:
+def test_r14_a_rollover(tmp_path: Path, topology: str) -> None:
     peers.require("pki", "openssl")
     home = tmp_path / "served"
     with serve_command(tmp_path, topology=topology, policy="modern") as served:
