@@ -22,7 +22,8 @@ int pyscep_kernel_available(int kernel)
     if (kernel == PYSCEP_AVX2)
         return avx2;
     if (kernel == PYSCEP_AVX512)
-        return avx2 & (__builtin_cpu_supports("avx512f") != 0) &
+        return avx2 & (__builtin_cpu_supports("bmi2") != 0) &
+               (__builtin_cpu_supports("avx512f") != 0) &
                (__builtin_cpu_supports("avx512bw") != 0) &
                (__builtin_cpu_supports("avx512vbmi") != 0) &
                (__builtin_cpu_supports("avx512vbmi2") != 0);
