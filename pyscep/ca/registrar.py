@@ -124,6 +124,7 @@ class Registrar:
             "credential": "",
             "state": "refused",
             "reason": reason[:_SHOWN],
+            "subject": _shown_subject(ticket.csr),
             "decided_at": now,
             "window_ends": now,
         }
@@ -340,7 +341,6 @@ class Registrar:
             "csr_key": ticket.csr_key,
             "signer_key": ticket.signer_key,
             "source": ticket.source,
-            "subject": _shown_subject(ticket.csr),
             "sans": [],
             "created_at": now,
         }

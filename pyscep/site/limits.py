@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from threading import Lock
 from typing import Final, assert_never
 
@@ -22,6 +23,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 UNIX: Final = "unix"
 """Stands for peers without an address among trusted proxies: a proxy on a Unix socket."""
 MAX_HOPS: Final = 32
+_LONGEST: Final = 100
+"""Characters of an address, generously: anything longer is not kept in memory."""
 
 
 class TrustedProxies:
@@ -222,6 +225,13 @@ class SourceLimits:
 
 def _key(source: str | None) -> str | None:
     """What is counted together; None for what is not counted."""
+    if source is not None and len(source) > _LONGEST:
+        return _key_of.__wrapped__(source)
+    return _key_of(source)
+
+
+@lru_cache(maxsize=1024)
+def _key_of(source: str | None) -> str | None:
     address = address_of(source)
     if address is None or address.is_loopback:
         return None
