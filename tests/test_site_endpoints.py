@@ -494,7 +494,7 @@ def stop_when_ready(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
     """Do something once the server is ready, and then stop it."""
     real = http_server.make_server
 
-    def make(app: Any, *, on_ready: Any = None) -> Any:
+    def make(app: Any, *, on_ready: Any = None, lifeline: Any = None) -> Any:
         def ready() -> None:
             on_ready()
             threading.Thread(target=act).start()

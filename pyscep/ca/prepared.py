@@ -12,15 +12,14 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import sqlalchemy.exc
-from sqlalchemy import Connection, Dialect, Insert, Select, Update
+from sqlalchemy import Boolean, Connection, Dialect, Insert, LargeBinary, Select, Update
 from sqlalchemy.types import TypeEngine
 
-from pyscep.ca.schema import UtcDateTime
+from pyscep.ca.schema import UtcDateTime, WireText
 
-T = TypeVar("T")
 Values = Mapping[str, Any]
 Row = dict[str, Any]
 _Process = Callable[[Any], Any] | None
@@ -98,13 +97,17 @@ class Prepared:
 
     def _run(self, connection: Connection, values: Values) -> sqlite3.Cursor:
         text = self._text(connection.dialect, values)
-        return guarded(
-            lambda: _driver(connection).execute(text.text, text.bound(values)), text.text
-        )
+        try:
+            return _driver(connection).execute(text.text, text.bound(values))
+        except sqlite3.Error as error:
+            raise as_core_error(error, text.text) from error
 
     def _fetch(self, driver: sqlite3.Connection, text: _Text, values: Values) -> list[Row]:
-        # All of them: a cursor left open would hold back what checkpoints may overwrite.
-        found = guarded(lambda: driver.execute(text.text, text.bound(values)).fetchall(), text.text)
+        try:
+            # All of them: a cursor left open would hold back what checkpoints may overwrite.
+            found = driver.execute(text.text, text.bound(values)).fetchall()
+        except sqlite3.Error as error:
+            raise as_core_error(error, text.text) from error
         return [text.row(one) for one in found]
 
     def _text(self, dialect: Dialect, values: Values) -> _Text:
@@ -128,18 +131,6 @@ class Prepared:
                 for column in self._statement.selected_columns
             )
         return _Text(text=str(compiled), parameters=parameters, columns=columns)
-
-
-def guarded(run: Callable[[], T], text: str) -> T:
-    """Run something of the driver; its errors become those that SQLAlchemy raises.
-
-    Raises:
-        sqlalchemy.exc.DBAPIError: the driver's error, without the values in the statement.
-    """
-    try:
-        return run()
-    except sqlite3.Error as error:
-        raise as_core_error(error, text) from error
 
 
 def as_core_error(error: sqlite3.Error, text: str) -> sqlalchemy.exc.DBAPIError:
@@ -168,6 +159,8 @@ def _driver(connection: Connection) -> sqlite3.Connection:
 def _to_driver(kind: TypeEngine[Any], dialect: Dialect) -> _Process:
     if isinstance(kind, UtcDateTime):
         return _utc_text
+    if isinstance(kind, LargeBinary | Boolean | WireText):
+        return None  # the driver takes bytes, bool and any text as they are
     return kind.dialect_impl(dialect).bind_processor(dialect)
 
 

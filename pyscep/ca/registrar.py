@@ -97,6 +97,7 @@ class Registrar:
             "credential": "",
             "state": "refused",
             "reason": reason[:SHOWN],
+            "subject": ticket.shown_subject,
             "decided_at": now,
             "window_ends": now,
         }
@@ -323,7 +324,6 @@ class Registrar:
             "signer_key": ticket.signer_key,
             "source": ticket.source,
             "issuer_id": ticket.asked.issuer.id,
-            "subject": ticket.shown_subject,
             "sans": [],
             "created_at": now,
         }

@@ -257,6 +257,9 @@ def _tune_sqlite(engine: Engine, busy_timeout: float) -> None:
         cursor.execute("PRAGMA journal_mode = WAL")
         # NORMAL could lose the last commits at power loss.
         cursor.execute("PRAGMA synchronous = FULL")
+        # An enrollment changes about 25 pages, most of them again and again: the more of them
+        # wait in the log, the fewer are written twice. 16 MiB, by 4 KiB each.
+        cursor.execute("PRAGMA wal_autocheckpoint = 4096")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 

@@ -11,12 +11,16 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from threading import Lock
-from typing import assert_never
+from typing import Final, assert_never
 
 from pyscep.events import AuthorityFailed, RequestAnswered, RequestRejected, ServerEvent
 from pyscep.messages import Failure
 from pyscep.site.proxies import address_of
+
+_LONGEST: Final = 100
+"""Characters of an address, generously: anything longer is not kept in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +161,13 @@ class SourceLimits:
 
 def _key(source: str | None) -> str | None:
     """What is counted together; None for what is not counted."""
+    if source is not None and len(source) > _LONGEST:
+        return _key_of.__wrapped__(source)
+    return _key_of(source)
+
+
+@lru_cache(maxsize=1024)
+def _key_of(source: str | None) -> str | None:
     address = address_of(source)
     if address is None or address.is_loopback:
         return None
