@@ -16,7 +16,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from pyscep.ca import CertificateAuthority, FirstOf, OneTimeChallenges, Profile, StaticChallenge
+from pyscep.ca import (
+    CertificateAuthority,
+    FirstOf,
+    OneTimeChallenges,
+    Profile,
+    StaticChallenge,
+    Store,
+)
 from pyscep.ca.names import Names
 from pyscep.ca.presets import PRESETS
 from pyscep.integrations.policy_module import CallableChallenges
@@ -599,6 +606,26 @@ def test_warnings(ca_files: Path, tmp_path: Path) -> None:
     assert len(found) == len(expected)
     for line, start in zip(found, expected, strict=True):
         assert line.startswith(f"warning: {start}")
+
+
+def test_a_password_in_the_file(
+    ca_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no server to connect to here: what is opened is another store."""
+    store = Store(f"sqlite:///{tmp_path / 'scep.db'}")
+    monkeypatch.setattr(Builder, "_store", lambda *_: store)
+    for url, warns in (
+        ("postgresql://scep:hunter2@db.example/scep", True),
+        ("postgresql://scep@db.example/scep", False),
+        ("postgresql:///?service=scep", False),
+        ("sqlite:///a:b@c.db", False),
+    ):
+        data = tables(ca_files, tmp_path)
+        data["ca"]["main"]["database"] = url
+        found = findings(data, tmp_path)
+        assert [one.partition(": the ")[0] for one in found] == (
+            ["warning: ca.main.database"] if warns else [])
+        assert "hunter2" not in str(found)
 
 
 def test_registry_values_without_effect(ca_files: Path, tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ class Clock:
         ("10.0.0.1", "198.51.100.9, unknown", "10.0.0.1"),
         ("::ffff:10.0.0.1", "198.51.100.9", "198.51.100.9"),
         ("10.0.0.1", ",".join(["10.0.0.2"] * 100), "10.0.0.2"),
+        ("10.0.0.1", 'fe80::7%x status="SUCCESS', "fe80::7"),  # any text is a zone, even that
+        ("10.0.0.1", "[fe80::7%25\x1b[2J]:80", "fe80::7"),
         (None, "198.51.100.9", "198.51.100.9"),
         (None, None, None),
         ("testclient", "198.51.100.9", "198.51.100.9"),
@@ -144,6 +146,11 @@ def test_only_the_header_of_the_proxies_counts() -> None:
         assert b"127.0.0.1" in get(port, "/", forwarded=f"for={STRANGER}")[2]
         assert get(port, "/metrics", forwarded=f"for={STRANGER}")[0] == 404
         assert get(port, "/metrics")[0] == 200
+
+
+def test_a_peer_with_a_zone() -> None:
+    assert TrustedProxies().source("fe80::1%eth0", None) == "fe80::1"
+    assert TrustedProxies(["fe80::/10"]).source("fe80::1%eth0", "192.0.2.1") == "192.0.2.1"
 
 
 def test_nobody_is_trusted_unasked() -> None:

@@ -111,8 +111,12 @@ def _for(text: str, start: int) -> str:
 
 
 def address_of(text: str | None) -> Address | None:
-    """An address as proxies write it, perhaps with a port; None if it is none."""
-    text = (text or "").strip().strip('"')
+    """An address as proxies write it, perhaps with a port; None if it is none.
+
+    The zone of a link-local address is left out: it can be any text, and an address goes into
+    logs as it is.
+    """
+    text = (text or "").strip().strip('"').partition("%")[0]
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
