@@ -505,12 +505,16 @@ def test_limits(ca_files: Path, tmp_path: Path) -> None:
         "limits": {
             "max_pending": 1, "retry_after_seconds": 7, "rate_per_second": 0.5, "burst": 2,
             "failure_cost": 3, "max_delay_seconds": 0, "max_concurrent": 4, "max_sources": 5,
+            "max_connections": 6,
         },
     }
     config = parse(tables(ca_files, tmp_path, server=server))
     layer = operations_of(config.server, ["10.9.9.9"])
     assert layer._limits._limit == RateLimit(
         rate=0.5, burst=2, failure_cost=3, max_delay=0, max_concurrent=4, max_sources=5)
+
+    assert layer.connections is not None
+    assert [layer.connections.opened("192.0.2.5") for _ in range(7)] == [True] * 6 + [False]
 
     entered, leave = asyncio.Event(), asyncio.Event()
 
@@ -556,6 +560,7 @@ def test_limits(ca_files: Path, tmp_path: Path) -> None:
     free = operations_of(parse(tables(
         ca_files, tmp_path, server={"limits": {"per_source": False}})).server)
     assert free._limits is None
+    assert free.connections is None
 
 
 # --- config check ----------------------------------------------------------------------

@@ -58,7 +58,7 @@ class TrustedProxies:
             forwarded: the value of ``header``, several joined with commas.
         """
         current = address_of(peer)
-        if not (self._unix if current is None else self._trusts(current)):
+        if not self.trusts(peer):
             return str(current) if current else peer
         for hop in self._hops(forwarded or ""):
             found = address_of(hop)
@@ -68,6 +68,11 @@ class TrustedProxies:
             if not self._trusts(found):
                 break
         return str(current) if current else peer
+
+    def trusts(self, peer: str | None) -> bool:
+        """Whether the other end of a connection is one of these proxies."""
+        address = address_of(peer)
+        return self._unix if address is None else self._trusts(address)
 
     def _hops(self, text: str) -> Iterable[str]:
         if self.header == "forwarded":
