@@ -46,11 +46,16 @@ def failed(code: int, *words: object, **extra: Any) -> Any:
 
 
 @contextlib.contextmanager
-def listening(app: Any) -> Iterator[str]:
-    """Serve an ASGI application as `pyscep serve` does; yields the origin."""
+def listening(app: Any, **more: Any) -> Iterator[str]:
+    """Serve an ASGI application as `pyscep serve` does; yields the origin.
+
+    Args:
+        app: the application.
+        more: for ``http_server.make_server``.
+    """
     ready = threading.Event()
     sock = http_server.bind("127.0.0.1", 0)
-    server = http_server.make_server(app, on_ready=ready.set)
+    server = http_server.make_server(app, on_ready=ready.set, **more)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
     thread.start()
     try:

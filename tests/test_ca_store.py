@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     load_der_private_key,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import insert
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
@@ -40,6 +42,7 @@ from pyscep.ca import (
     schema,
 )
 from pyscep.ca.challenge import FirstOf, StaticChallenge
+from pyscep.ca.schema import WireText
 from tests import forge_keys as keys
 from tests.ca_setting import START, Setting, ca_identity, openssl, write_pem
 
@@ -572,3 +575,12 @@ def test_approval_after_the_record_was_lost(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match="not signed yet"):
         _ = replace(unsigned, der=None).certificate
+
+
+@given(st.text(st.sampled_from("a\\\0\n0") | st.characters(exclude_categories=["Cs"])))
+def test_any_text_on_postgresql(text: str) -> None:
+    r"""Its text type has no NUL: what is stored has none, and comes back as it was."""
+    dialect = postgresql.dialect()
+    bound = WireText().process_bind_param(text, dialect)
+    assert "\0" not in bound
+    assert WireText().process_result_value(bound, dialect) == text

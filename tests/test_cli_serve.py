@@ -196,8 +196,9 @@ def test_serve_on_a_port_that_is_taken(tmp_path: Path) -> None:
 
 
 def test_what_serve_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def at_once(app: Any, sock: Any, on_ready: Any) -> None:
+    def at_once(app: Any, sock: Any, on_ready: Any, connections: Any) -> None:
         assert isinstance(app.inner, serve.Site)
+        assert connections.opened("192.0.2.1")
         assert sock.fileno() > 0
         on_ready()
 
@@ -215,7 +216,7 @@ def test_what_serve_prints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_serve_reports_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def one_request(app: Any, sock: Any, on_ready: Any) -> None:
+    def one_request(app: Any, sock: Any, on_ready: Any, connections: Any) -> None:
         server = app.inner._scep._server
         server.receive(pyscep.HttpRequest(method="GET", path="/\x1b", peer="192.0.2.1"))
         on_ready()

@@ -68,7 +68,8 @@ def test_what_is_no_crl() -> None:
 
 @pytest.mark.parametrize("entry", [
     asn1.octets(b"x"), asn1.seq(asn1.null()), asn1.seq(),
-    asn1.tlv(0x30, bytes.fromhex("0285000000000105")), asn1.tlv(0x30, b"\x02\x05\x01")])
+    asn1.tlv(0x30, bytes.fromhex("0285000000000105")), asn1.tlv(0x30, b"\x02\x05\x01"),
+    asn1.tlv(0x30, b"\x02"), asn1.tlv(0x30, b"\x02\x82\x01"), asn1.tlv(0x30, b"\x02\x81\x05\x01")])
 def test_malformed_entries(entry: bytes) -> None:
     """Whatever stands before the serial number that is asked for is a fault, not a skip."""
     good = asn1.seq(asn1.integer(5), asn1.utc_time(NOW))
@@ -76,6 +77,21 @@ def test_malformed_entries(entry: bytes) -> None:
     crl = asn1.seq(tbs, asn1.seq(), asn1.bits(b"x"))
     with pytest.raises(pyscep.DecodeError):
         find_revocation(crl, 5)
+
+
+def test_long_entries_are_passed_over() -> None:
+    """Lengths of two octets and more, of an entry and of a serial number."""
+    filler = asn1.seq(asn1.seq(asn1.oid("2.5.29.24"), asn1.octets(bytes(70_000))))
+    entries = [
+        asn1.seq(asn1.integer(9), asn1.utc_time(NOW), filler),
+        asn1.seq(asn1.integer(2 ** 1200), asn1.utc_time(NOW)),
+        asn1.seq(asn1.integer(5), asn1.utc_time(NOW))]
+    tbs = asn1.seq(asn1.seq(), asn1.seq(), asn1.utc_time(NOW), asn1.seq(*entries))
+    crl = asn1.seq(tbs, asn1.seq(), asn1.bits(b"x"))
+    found = find_revocation(crl, 5)
+    assert found is not None
+    assert found.revoked_at == NOW
+    assert find_revocation(crl, 6) is None
 
 
 def test_odd_reasons() -> None:

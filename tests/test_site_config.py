@@ -16,7 +16,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from pyscep.ca import CertificateAuthority, FirstOf, OneTimeChallenges, Profile, StaticChallenge
+from pyscep.ca import (
+    CertificateAuthority,
+    FirstOf,
+    OneTimeChallenges,
+    Profile,
+    StaticChallenge,
+    Store,
+)
 from pyscep.ca.names import Names
 from pyscep.ca.presets import PRESETS
 from pyscep.integrations.policy_module import CallableChallenges
@@ -498,12 +505,16 @@ def test_limits(ca_files: Path, tmp_path: Path) -> None:
         "limits": {
             "max_pending": 1, "retry_after_seconds": 7, "rate_per_second": 0.5, "burst": 2,
             "failure_cost": 3, "max_delay_seconds": 0, "max_concurrent": 4, "max_sources": 5,
+            "max_connections": 6,
         },
     }
     config = parse(tables(ca_files, tmp_path, server=server))
     layer = operations_of(config.server, ["10.9.9.9"])
     assert layer._limits._limit == RateLimit(
         rate=0.5, burst=2, failure_cost=3, max_delay=0, max_concurrent=4, max_sources=5)
+
+    assert layer.connections is not None
+    assert [layer.connections.opened("192.0.2.5") for _ in range(7)] == [True] * 6 + [False]
 
     entered, leave = asyncio.Event(), asyncio.Event()
 
@@ -549,6 +560,7 @@ def test_limits(ca_files: Path, tmp_path: Path) -> None:
     free = operations_of(parse(tables(
         ca_files, tmp_path, server={"limits": {"per_source": False}})).server)
     assert free._limits is None
+    assert free.connections is None
 
 
 # --- config check ----------------------------------------------------------------------
@@ -599,6 +611,26 @@ def test_warnings(ca_files: Path, tmp_path: Path) -> None:
     assert len(found) == len(expected)
     for line, start in zip(found, expected, strict=True):
         assert line.startswith(f"warning: {start}")
+
+
+def test_a_password_in_the_file(
+    ca_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no server to connect to here: what is opened is another store."""
+    store = Store(f"sqlite:///{tmp_path / 'scep.db'}")
+    monkeypatch.setattr(Builder, "_store", lambda *_: store)
+    for url, warns in (
+        ("postgresql://scep:hunter2@db.example/scep", True),
+        ("postgresql://scep@db.example/scep", False),
+        ("postgresql:///?service=scep", False),
+        ("sqlite:///a:b@c.db", False),
+    ):
+        data = tables(ca_files, tmp_path)
+        data["ca"]["main"]["database"] = url
+        found = findings(data, tmp_path)
+        assert [one.partition(": the ")[0] for one in found] == (
+            ["warning: ca.main.database"] if warns else [])
+        assert "hunter2" not in str(found)
 
 
 def test_registry_values_without_effect(ca_files: Path, tmp_path: Path) -> None:

@@ -494,7 +494,7 @@ def stop_when_ready(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
     """Do something once the server is ready, and then stop it."""
     real = http_server.make_server
 
-    def make(app: Any, *, on_ready: Any = None, lifeline: Any = None) -> Any:
+    def make(app: Any, *, on_ready: Any = None, **more: Any) -> Any:
         def ready() -> None:
             on_ready()
             threading.Thread(target=act).start()
@@ -506,7 +506,7 @@ def stop_when_ready(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
             finally:
                 server.should_exit = True
 
-        server = real(app, on_ready=ready)
+        server = real(app, on_ready=ready, **more)
         return server
 
     monkeypatch.setattr(http_server, "make_server", make)
@@ -543,6 +543,27 @@ def test_serve(
         assert hint in found.stdout
         assert "Warning:      policy compatible" in found.stdout
         assert " answered " in found.stderr
+
+
+def test_limits_and_workers_of_the_configuration(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They reach the server; what the command line says goes first."""
+    from pyscep.cli import serve_socket
+
+    seen: list[Any] = []
+    monkeypatch.setattr(
+        "pyscep.site.serve.serve", lambda app, sock, **more: seen.append(more["connections"]))
+    monkeypatch.setattr(
+        serve_socket, "_serve_by_workers", lambda *more: seen.append(more[3]))
+    text = config_file.read_text()
+    head = "[server]\nport = 0\nworkers = 3\n[server.limits]\nmax_connections = 1\n"
+    config_file.write_text(head + text.replace("[server]\nport = 0\n", ""))
+    assert invoke("serve", "--config", config_file).exit_code == 0
+    assert invoke("serve", "--config", config_file, "--workers", "1").exit_code == 0
+    workers, first, second = seen
+    assert workers == 3
+    assert first._most == second._most == 1
 
 
 def test_serve_refuses(config_file: Path, tmp_path: Path) -> None:

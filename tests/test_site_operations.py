@@ -13,7 +13,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 import pyscep
+from pyscep.adapters import http_protocol
 from pyscep.adapters.asgi import ScepApp
 from pyscep.ca import CertificateAuthority, checks
 from pyscep.ca.audit import Decision
@@ -29,7 +31,7 @@ from pyscep.events import AuthorityFailed, RequestAnswered, RequestRejected
 from pyscep.site import health as health_module
 from pyscep.site import limits, logs
 from pyscep.site.health import Health
-from pyscep.site.limits import RateLimit, SourceLimits
+from pyscep.site.limits import RateLimit, SourceConnections, SourceLimits
 from pyscep.site.metrics import Metrics
 from pyscep.site.operations import Operations, for_serving, readiness
 from pyscep.site.proxies import TrustedProxies, forwarded_hops
@@ -74,6 +76,8 @@ class Clock:
         ("10.0.0.1", "198.51.100.9, unknown", "10.0.0.1"),
         ("::ffff:10.0.0.1", "198.51.100.9", "198.51.100.9"),
         ("10.0.0.1", ",".join(["10.0.0.2"] * 100), "10.0.0.2"),
+        ("10.0.0.1", 'fe80::7%x status="SUCCESS', "fe80::7"),  # any text is a zone, even that
+        ("10.0.0.1", "[fe80::7%25\x1b[2J]:80", "fe80::7"),
         (None, "198.51.100.9", "198.51.100.9"),
         (None, None, None),
         ("testclient", "198.51.100.9", "198.51.100.9"),
@@ -144,6 +148,11 @@ def test_only_the_header_of_the_proxies_counts() -> None:
         assert b"127.0.0.1" in get(port, "/", forwarded=f"for={STRANGER}")[2]
         assert get(port, "/metrics", forwarded=f"for={STRANGER}")[0] == 404
         assert get(port, "/metrics")[0] == 200
+
+
+def test_a_peer_with_a_zone() -> None:
+    assert TrustedProxies().source("fe80::1%eth0", None) == "fe80::1"
+    assert TrustedProxies(["fe80::/10"]).source("fe80::1%eth0", "192.0.2.1") == "192.0.2.1"
 
 
 def test_nobody_is_trusted_unasked() -> None:
@@ -529,6 +538,78 @@ def test_events_and_decisions_have_the_source_behind_the_proxy(tmp_path: Path) -
 def test_a_network_that_is_none(tmp_path: Path) -> None:
     error = failed(2, "serve", "--directory", tmp_path / "d", "--trusted-proxy", "nginx")
     assert "--trusted-proxy" in error["message"]
+
+
+# --- connections -----------------------------------------------------------------------
+
+
+def test_connections_of_one_source() -> None:
+    refused: list[int] = []
+    proxies = TrustedProxies(["10.0.0.0/24", "unix"])
+    held = SourceConnections(2, proxies, lambda: refused.append(1))
+    assert [held.opened(STRANGER) for _ in range(3)] == [True, True, False]
+    assert held.opened("192.0.2.2"), "somebody else is not concerned"
+    held.closed(STRANGER)
+    assert [held.opened(STRANGER) for _ in range(2)] == [True, False]
+    assert [held.opened(f"2001:db8::{n}") for n in range(3)] == [True, True, False]
+    for free in ("10.0.0.7", "127.0.0.1", "::1", None):
+        assert [held.opened(free) for _ in range(5)] == [True] * 5
+        held.closed(free)
+    for source in (STRANGER, STRANGER, "192.0.2.2", "2001:db8::a", "2001:db8::b"):
+        held.closed(source)
+    assert held._open == {}, "nothing is kept of who is gone"
+    assert len(refused) == 3
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+class Two:
+    """Lets two connections in at a time, loopback or not."""
+
+    def __init__(self) -> None:
+        self.peers: list[str | None] = []
+
+    def opened(self, peer: str | None) -> bool:
+        if len(self.peers) == 2:
+            return False
+        self.peers.append(peer)
+        return True
+
+    def closed(self, peer: str | None) -> None:
+        self.peers.remove(peer)
+
+
+@pytest.mark.parametrize("protocol", [http_protocol.WithH11, http_protocol.WithHttptools])
+def test_one_connection_too_many(protocol: Any) -> None:
+    """It is closed without an answer; when another one ends, the next is served."""
+    held = Two()
+    with listening(tells_source, connections=held, protocol=protocol) as origin:
+        port = int(origin.rpartition(":")[2])
+        first, second = (socket.create_connection(("127.0.0.1", port), 20) for _ in range(2))
+        with first, second:
+            wait_until(lambda: len(held.peers) == 2)
+            with socket.create_connection(("127.0.0.1", port), 20) as third:
+                try:
+                    assert third.recv(100) == b""
+                except ConnectionResetError:
+                    pass
+            second.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            assert second.recv(100).startswith(b"HTTP/1.1 200")
+        wait_until(lambda: not held.peers)
+        assert get(port, "/")[0] == 200
+
+
+def test_connections_that_nobody_counts() -> None:
+    assert Operations(max_connections=None).connections is None
+    layer = Operations(max_connections=1)
+    assert layer.connections is not None
+    assert [layer.connections.opened(STRANGER) for _ in range(2)] == [True, False]
+    assert 'pyscep_throttled_total{how="disconnected"} 1' in layer.metrics.render()
 
 
 # --- logs ------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -124,6 +124,41 @@ class WithHttptools(HttpToolsProtocol, _HeadDeadline):
         self.scope["query_string"] = query
 
 
+class Connections(Protocol):
+    """Who may hold connections open."""
+
+    def opened(self, peer: str | None) -> bool:
+        """Whether a connection may stay; None is a peer without an address."""
+
+    def closed(self, peer: str | None) -> None:
+        """One that was let in has ended."""
+
+
 def protocol() -> Any:
     """The class for uvicorn's ``http`` setting."""
     return WithHttptools if HAS_HTTPTOOLS else WithH11
+
+
+def counting(base: Any, connections: Connections) -> Any:
+    """A protocol whose connections are counted, and closed at once where there are too many.
+
+    Args:
+        base: the protocol's class.
+        connections: counts.
+    """
+
+    class Counting(base):  # type: ignore[misc] # a class that is only known at run time
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            peer = transport.get_extra_info("peername")
+            self._peer = peer[0] if isinstance(peer, tuple) else None
+            self._counted = connections.opened(self._peer)
+            super().connection_made(transport)
+            if not self._counted:
+                transport.abort()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._counted:
+                connections.closed(self._peer)
+            super().connection_lost(exc)
+
+    return Counting

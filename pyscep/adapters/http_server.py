@@ -126,6 +126,7 @@ def make_server(
     on_ready: Callable[[], None] | None = None,
     lifeline: int | None = None,
     protocol: Any = None,
+    connections: http_protocol.Connections | None = None,
 ) -> uvicorn.Server:
     """A uvicorn server for an ASGI application, to be run on a socket of ``bind``.
 
@@ -134,10 +135,14 @@ def make_server(
         on_ready: called once, when requests are being answered.
         lifeline: a pipe; when its other end is closed, the server ends as by SIGTERM.
         protocol: one of ``http_protocol``; by default the faster one that is installed.
+        connections: says who may hold connections open; None: everybody.
     """
+    protocol = protocol or http_protocol.protocol()
+    if connections is not None:
+        protocol = http_protocol.counting(protocol, connections)
     config = uvicorn.Config(
         app,
-        http=protocol or http_protocol.protocol(),
+        http=protocol,
         h11_max_incomplete_event_size=http_protocol.HEAD_BYTES,
         ws="none",
         access_log=False,
@@ -159,6 +164,7 @@ def serve(
     *,
     on_ready: Callable[[], None] | None = None,
     lifeline: int | None = None,
+    connections: http_protocol.Connections | None = None,
 ) -> None:
     """Serve until SIGINT or SIGTERM; requests in flight are finished.
 
@@ -167,5 +173,7 @@ def serve(
         sock: of ``bind``.
         on_ready: called once, when requests are being answered.
         lifeline: a pipe; when its other end is closed, the server ends as by SIGTERM.
+        connections: as for ``make_server``.
     """
-    make_server(app, on_ready=on_ready, lifeline=lifeline).run(sockets=[sock])
+    server = make_server(app, on_ready=on_ready, lifeline=lifeline, connections=connections)
+    server.run(sockets=[sock])

@@ -178,6 +178,7 @@ def serve_command(
                     site.site(ca, settings, on_event=event_printer(out, layer)),
                     operations.readiness([ca]),
                 ),
+                connections=layer.connections,
                 ready=lambda sock: _ready(ca, settings, site.url_of(sock, host)),
             )
 
@@ -216,7 +217,7 @@ def _serve_config(context: click.Context, out: Output, config: str, host: str, p
         host if "host" in given else None,
         port if "port" in given else None,
         context.params["trusted_proxies"],
-        context.params["workers"],
+        context.params["workers"] if "workers" in given else None,
     )
 
 

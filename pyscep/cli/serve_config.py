@@ -20,7 +20,7 @@ def serve_config(
     host: str | None,
     port: int | None,
     trusted_proxies: tuple[str, ...] = (),
-    workers: int = 1,
+    workers: int | None = None,
 ) -> None:
     """Serve until a signal comes.
 
@@ -30,7 +30,7 @@ def serve_config(
         host: instead of the configuration's.
         port: likewise.
         trusted_proxies: besides the configuration's.
-        workers: how many processes answer.
+        workers: how many processes answer, instead of the configuration's number.
 
     Raises:
         Failed: the configuration can't be used, or the address is taken.
@@ -42,6 +42,7 @@ def serve_config(
     from pyscep.site.endpoints import OpenSite
     from pyscep.site.operations import readiness
 
+    workers = config.server.workers if workers is None else workers
     try:
         layer = operations_of(config.server, trusted_proxies, workers)
     except ValueError as error:
@@ -63,7 +64,8 @@ def serve_config(
                 origin = site.url_of(sock, bound_host).removesuffix(site.PATH)
                 return _ready(opened, path, origin)
 
-            yield Served(app=layer.app(opened.app, readiness(authorities)), ready=ready)
+            app = layer.app(opened.app, readiness(authorities))
+            yield Served(app=app, connections=layer.connections, ready=ready)
 
     port = config.server.port if port is None else port
     listen(out, bound_host, port, workers, open_site, _ready_text)

@@ -17,6 +17,7 @@ from pyscep.cli.problems import Failed
 from pyscep.cli.session import Output
 
 if TYPE_CHECKING:
+    from pyscep.site.limits import SourceConnections
     from pyscep.site.operations import Operations
     from pyscep.site.workers import Worker
 
@@ -27,6 +28,8 @@ class Served:
 
     app: Any
     """The ASGI application."""
+    connections: SourceConnections | None
+    """Says who may hold connections open."""
     ready: Callable[[socket.socket], dict[str, Any]]
     """What is shown when requests are answered on a socket; makes a challenge."""
 
@@ -64,7 +67,12 @@ def listen(
     if workers > 1:
         _serve_by_workers(out, host, port, workers, open_site, show)
     with open_site() as served, _bound(host, port, 1)[0] as sock:
-        site.serve(served.app, sock, on_ready=lambda: show(served.ready(sock)))
+        site.serve(
+            served.app,
+            sock,
+            on_ready=lambda: show(served.ready(sock)),
+            connections=served.connections,
+        )
 
 
 def event_printer(out: Output, layer: Operations) -> Callable[[Any], None]:
@@ -100,6 +108,7 @@ def _serve_by_workers(
                 worker.sock,
                 on_ready=lambda: worker.announce(served.ready(worker.sock) if worker.first else {}),
                 lifeline=worker.parent,
+                connections=served.connections,
             )
 
     def on_ready(ready: dict[str, Any]) -> None:

@@ -66,6 +66,7 @@ def operations_of(
         metrics_from=config.metrics_from,
         max_pending=limits.max_pending,
         retry_after=limits.retry_after_seconds,
+        max_connections=limits.max_connections if limits.per_source else None,
     )
 
 

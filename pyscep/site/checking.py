@@ -24,6 +24,7 @@ from pyscep.site.endpoints import OpenSite, policy_of
 from pyscep.site.ndes_registry import from_registry
 from pyscep.site.serve import WEAK_POLICIES
 
+_PASSWORD: Final = re.compile(r"[^/]+://[^/@]*:[^/@]+@")
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 SHORT_VALIDITY: Final = timedelta(days=5)
 """Under this, Intune's devices renew late or never, and a weekend is enough to lose one."""
@@ -68,6 +69,7 @@ def check(config: Config, builder: Builder, now: datetime | None = None) -> tupl
                     revocation=config.ca[name].revocation,
                 )
                 findings += _of_addresses(config, name)
+                findings += _of_database(f"ca.{name}.database", config.ca[name].database)
             for one in site.endpoints:
                 top = one.ca.ca_certificates[-1]
                 if one.config.ca_certificates == "chain" and top.subject != top.issuer:
@@ -119,6 +121,13 @@ def _of_ca(key: str, left: timedelta, longest: timedelta, *, revocation: bool) -
         yield _warning(
             f"{key}.revocation",
             "certificates will not say where the CRL is; Windows refuses such chains for logon",
+        )
+
+
+def _of_database(key: str, url: str | None) -> Iterator[Finding]:
+    if _PASSWORD.match(url or ""):
+        yield _warning(
+            key, "the password stands in this file: leave it out, libpq reads PGPASSFILE"
         )
 
 

@@ -17,7 +17,7 @@ from typing import Final, assert_never
 
 from pyscep.events import AuthorityFailed, RequestAnswered, RequestRejected, ServerEvent
 from pyscep.messages import Failure
-from pyscep.site.proxies import address_of
+from pyscep.site.proxies import TrustedProxies, address_of
 
 _LONGEST: Final = 100
 """Characters of an address, generously: anything longer is not kept in memory."""
@@ -157,6 +157,50 @@ class SourceLimits:
         bucket.tokens = min(float(limit.burst), bucket.tokens + max(0.0, earned))
         bucket.updated = now
         return bucket
+
+
+class SourceConnections:
+    """How many connections each source holds open, in one event loop.
+
+    Trusted proxies, who hold those of many, are not counted, nor is this machine.
+
+    Args:
+        most: of one source; the next ones are to be closed.
+        proxies: who is trusted.
+        on_refused: called for each of these.
+    """
+
+    def __init__(
+        self, most: int, proxies: TrustedProxies, on_refused: Callable[[], None] = lambda: None
+    ) -> None:
+        self._most = most
+        self._proxies = proxies
+        self._on_refused = on_refused
+        self._open: dict[str, int] = {}
+
+    def opened(self, peer: str | None) -> bool:
+        """Whether a connection may stay; whoever is let in must be closed."""
+        key = self._counted(peer)
+        if key is None:
+            return True
+        count = self._open.get(key, 0)
+        if count >= self._most:
+            self._on_refused()
+            return False
+        self._open[key] = count + 1
+        return True
+
+    def closed(self, peer: str | None) -> None:
+        """A connection that was let in has ended."""
+        key = self._counted(peer)
+        if key is None:
+            return
+        self._open[key] -= 1
+        if not self._open[key]:
+            del self._open[key]
+
+    def _counted(self, peer: str | None) -> str | None:
+        return None if self._proxies.trusts(peer) else _key(peer)
 
 
 def _key(source: str | None) -> str | None:

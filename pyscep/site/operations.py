@@ -21,7 +21,7 @@ from pyscep.ca.checks import checks_of
 from pyscep.events import ServerEvent
 from pyscep.http import HttpResponse, text_response
 from pyscep.site.health import Check, Health
-from pyscep.site.limits import RateLimit, SourceLimits
+from pyscep.site.limits import RateLimit, SourceConnections, SourceLimits
 from pyscep.site.metrics import MEDIA_TYPE, Metrics
 from pyscep.site.proxies import HEADERS, ForwardedHeader, TrustedProxies, address_of
 from pyscep.site.reply import (
@@ -38,6 +38,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MAX_PENDING: Final = 256
 RETRY_AFTER: Final = 5
+MAX_CONNECTIONS: Final = 256
+"""A quarter of what the HTTP server holds: one source leaves most of it to others."""
 LOOPBACK: Final = ("127.0.0.0/8", "::1/128")
 _METHODS: Final = ("GET", "HEAD")
 
@@ -56,6 +58,8 @@ class Operations:
         max_pending: requests that are being worked on at one time, of all endpoints
             together; the next ones get 503 with Retry-After.
         retry_after: for those, seconds.
+        max_connections: that one source may hold open, where the HTTP server asks
+            ``connections``; None: as many as it likes.
 
     Raises:
         ValueError: what is no network.
@@ -70,14 +74,21 @@ class Operations:
         metrics_from: Iterable[str] = LOOPBACK,
         max_pending: int = MAX_PENDING,
         retry_after: int = RETRY_AFTER,
+        max_connections: int | None = MAX_CONNECTIONS,
     ) -> None:
         self.metrics = Metrics()
         self._limits = limits
         self._proxies = TrustedProxies(trusted_proxies, forwarded_header)
+        self.connections: SourceConnections | None = None
+        if max_connections is not None:
+            self.connections = SourceConnections(max_connections, self._proxies, self._disconnected)
         self._busy = text_response(503, "busy", (("retry-after", str(retry_after)),))
         self._metrics_from = tuple(ipaddress.ip_network(one) for one in metrics_from)
         self._max_pending = max_pending
         self._pending = 0
+
+    def _disconnected(self) -> None:
+        self.metrics.add("pyscep_throttled_total", how="disconnected")
 
     def on_event(self, event: ServerEvent) -> None:
         """For ``Server(on_event=...)``."""

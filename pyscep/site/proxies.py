@@ -58,7 +58,7 @@ class TrustedProxies:
             forwarded: the value of ``header``, several joined with commas.
         """
         current = address_of(peer)
-        if not (self._unix if current is None else self._trusts(current)):
+        if not self.trusts(peer):
             return str(current) if current else peer
         for hop in self._hops(forwarded or ""):
             found = address_of(hop)
@@ -68,6 +68,11 @@ class TrustedProxies:
             if not self._trusts(found):
                 break
         return str(current) if current else peer
+
+    def trusts(self, peer: str | None) -> bool:
+        """Whether the other end of a connection is one of these proxies."""
+        address = address_of(peer)
+        return self._unix if address is None else self._trusts(address)
 
     def _hops(self, text: str) -> Iterable[str]:
         if self.header == "forwarded":
@@ -111,8 +116,12 @@ def _for(text: str, start: int) -> str:
 
 
 def address_of(text: str | None) -> Address | None:
-    """An address as proxies write it, perhaps with a port; None if it is none."""
-    text = (text or "").strip().strip('"')
+    """An address as proxies write it, perhaps with a port; None if it is none.
+
+    The zone of a link-local address is left out: it can be any text, and an address goes into
+    logs as it is.
+    """
+    text = (text or "").strip().strip('"').partition("%")[0]
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

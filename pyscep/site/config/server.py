@@ -56,6 +56,13 @@ class LimitsConfig(Section):
     max_concurrent: int = Field(
         default=32, ge=1, description="Requests of one source that are worked on at one time."
     )
+    max_connections: int = Field(
+        default=256,
+        ge=1,
+        le=1024,
+        description="Connections that one source may hold open; the next ones are closed. Those "
+        "of trusted proxies are not counted.",
+    )
     max_sources: int = Field(
         default=10_000, ge=1, description="Of how many sources to keep count, in memory."
     )
@@ -66,6 +73,13 @@ class ServerConfig(Section):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8080, ge=0, le=65535, description="TCP port; 0 takes a free one.")
+    workers: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Processes that answer; one for each processor is enough. Each has its share "
+        "of the rates of `limits`.",
+    )
     publish: bool = Field(
         default=True,
         description="Serve each CA's CRL at `/crl/<name>.crl` and its certificate at "
