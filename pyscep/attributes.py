@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, assert_never
 
 from pyscep.codec import der
 from pyscep.codec.templates import attribute_of
 from pyscep.enums import FailInfo, MessageType, PkiStatus
 from pyscep.errors import DecodeError
-from pyscep.messages import Failure
+from pyscep.messages import Failure, Outcome, Pending, Success
 from pyscep.transaction import MAX_NONCE_BYTES, MAX_TRANSACTION_ID, Transaction
 
 MESSAGE_TYPE: Final = der.oid("2.16.840.1.113733.1.9.2")
@@ -49,6 +49,30 @@ _MESSAGE_TYPE_ATTRIBUTES: Final = {
     kind: number_attribute(MESSAGE_TYPE, kind) for kind in MessageType
 }
 STATUS_ATTRIBUTES: Final = {status: number_attribute(PKI_STATUS, status) for status in PkiStatus}
+
+
+def cert_rep_attributes(
+    outcome: Outcome, transaction: Transaction, sender_nonce: bytes
+) -> list[bytes]:
+    """What a CertRep has."""
+    attributes = common_attributes(MessageType.CERT_REP, transaction, sender_nonce)
+    attributes += (attribute_of(RECIPIENT_NONCE, der.OCTET_STRING, transaction.sender_nonce),)
+    match outcome:
+        case Success():
+            attributes += (STATUS_ATTRIBUTES[PkiStatus.SUCCESS],)
+        case Pending():
+            attributes += (STATUS_ATTRIBUTES[PkiStatus.PENDING],)
+        case Failure(fail_info=fail_info, text=text):
+            code = FailInfo.BAD_REQUEST if fail_info is None else fail_info
+            attributes += (
+                STATUS_ATTRIBUTES[PkiStatus.FAILURE],
+                number_attribute(FAIL_INFO, code),
+            )
+            if text:
+                attributes += (attribute_of(FAIL_INFO_TEXT, der.UTF8_STRING, text.encode()),)
+        case _:
+            assert_never(outcome)
+    return attributes
 
 
 _MESSAGE_TYPES: Final = {b"%d" % kind: kind for kind in MessageType}

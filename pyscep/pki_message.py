@@ -13,27 +13,30 @@ from typing import Final, assert_never
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from pyscep.attributes import (
-    FAIL_INFO,
-    FAIL_INFO_TEXT,
     PKI_STATUS,
     RECIPIENT_NONCE,
-    STATUS_ATTRIBUTES,
+    cert_rep_attributes,
     common_attributes,
     failure_of,
     message_type_of,
     nonce_of,
-    number_attribute,
     number_of,
     transaction_of,
 )
 from pyscep.cms import enveloped_data, sealing, signed_data
 from pyscep.cms.algorithms import DIGESTS, AlgorithmPolicy, Algorithms, cipher_from
-from pyscep.cms.certs_only import CertsOnly, around_crl, build_certs_only, read_certs_only
+from pyscep.cms.certs_only import (
+    CertsOnly,
+    around_crl,
+    build_certs_only,
+    read_certs_only,
+    take_certs_only,
+)
 from pyscep.cms.enveloped_data import TokenBytes
 from pyscep.cms.signed_data import SignedData, VerifiedMessage
 from pyscep.codec import der
-from pyscep.codec.templates import attribute_of
-from pyscep.enums import FailInfo, MessageType, PkiStatus
+from pyscep.codec.space import LONG_BYTES, Octets
+from pyscep.enums import MessageType, PkiStatus
 from pyscep.errors import (
     AlgorithmError,
     DecodeError,
@@ -61,8 +64,6 @@ from pyscep.transaction import (
     same_transaction,
 )
 
-IN_PLACE_BYTES: Final = 64 * 1024
-"""A CRL from this size on, in bytes, is encrypted where it will stand in the reply."""
 _DER: Final = Encoding.DER
 
 
@@ -76,7 +77,7 @@ class OuterRequest:
     digest: str
     signature_algorithm: str
     signing_time: datetime | None
-    envelope: bytes = field(repr=False)
+    envelope: Octets = field(repr=False)
 
 
 # --- requests, server side ------------------------------------------------------------
@@ -271,42 +272,19 @@ def encode_cert_rep(
     Raises:
         AlgorithmError: the recipient's key can't encrypt.
     """
-    attributes = _cert_rep_attributes(outcome, transaction, token_bytes(NONCE_BYTES))
+    attributes = cert_rep_attributes(outcome, transaction, token_bytes(NONCE_BYTES))
     digest = DIGESTS[algorithms.digest]
     content: bytes | None = b"" if empty_content else None
     match outcome:
         case Success(certificates=certificates, crls=crls):
             if recipient is None:
                 raise ValueError("a SUCCESS needs the certificate that signed the request")
-            if len(crls) == 1 and not certificates and len(crls[0]) >= IN_PLACE_BYTES:
+            if len(crls) == 1 and not certificates and len(crls[0]) >= LONG_BYTES:
                 write = _crl_writer(crls[0], recipient, algorithms, token_bytes)
                 return signed_data.sign_in_place(*write, attributes, signer, digest)
             data = build_certs_only([one.public_bytes(_DER) for one in certificates], crls)
             content = sealing.encrypt(data, recipient, algorithms, token_bytes=token_bytes)
     return signed_data.sign(content, attributes, signer, digest)
-
-
-def _cert_rep_attributes(
-    outcome: Outcome, transaction: Transaction, sender_nonce: bytes
-) -> list[bytes]:
-    attributes = common_attributes(MessageType.CERT_REP, transaction, sender_nonce)
-    attributes += (attribute_of(RECIPIENT_NONCE, der.OCTET_STRING, transaction.sender_nonce),)
-    match outcome:
-        case Success():
-            attributes += (STATUS_ATTRIBUTES[PkiStatus.SUCCESS],)
-        case Pending():
-            attributes += (STATUS_ATTRIBUTES[PkiStatus.PENDING],)
-        case Failure(fail_info=fail_info, text=text):
-            code = FailInfo.BAD_REQUEST if fail_info is None else fail_info
-            attributes += (
-                STATUS_ATTRIBUTES[PkiStatus.FAILURE],
-                number_attribute(FAIL_INFO, code),
-            )
-            if text:
-                attributes += (attribute_of(FAIL_INFO_TEXT, der.UTF8_STRING, text.encode()),)
-        case _:
-            assert_never(outcome)
-    return attributes
 
 
 def _crl_writer(
@@ -387,7 +365,7 @@ def _with_cipher(
 
 
 def _open_success(
-    content: bytes | None,
+    content: Octets | None,
     recipient: Identity,
     policy: AlgorithmPolicy,
     token_bytes: TokenBytes,
@@ -395,7 +373,15 @@ def _open_success(
     if not content:
         raise DecodeError("a SUCCESS without an envelope")
     envelope = enveloped_data.read_enveloped_data(content)
-    opened = enveloped_data.decrypt(envelope, (recipient,), policy, token_bytes=token_bytes)
+    opened = enveloped_data.decrypt(
+        envelope,
+        (recipient,),
+        policy,
+        token_bytes=token_bytes,
+        in_place=len(content) >= LONG_BYTES,
+    )
     if not opened.sound:
         raise DecryptionError("the reply does not open with our key")
+    if opened.space is not None:
+        return take_certs_only(opened.space, opened.size)
     return read_certs_only(opened.plaintext)

@@ -21,6 +21,7 @@ from pyscep.capabilities import Capabilities
 from pyscep.cms import signed_data
 from pyscep.cms.algorithms import COMPATIBLE, LEGACY, MODERN, AlgorithmPolicy, Algorithms
 from pyscep.cms.certs_only import CertsOnly
+from pyscep.enums import FailInfo
 from pyscep.errors import AlgorithmError, DecryptionError, ProtocolError, SignatureError
 from pyscep.identity import Identity, RawCertificate
 from pyscep.messages import CertPoll, ClientMessage, Failure, Pending, PKCSReq, RenewalReq
@@ -195,7 +196,7 @@ def test_the_client_reads_every_captured_reply(one: Exchange) -> None:
             assert isinstance(outcome, Pending)
         case "FAILURE":
             assert isinstance(outcome, Failure)
-            assert isinstance(outcome.fail_info, pki_message.FailInfo)
+            assert isinstance(outcome.fail_info, FailInfo)
             assert outcome.fail_info.rfc_name == expected["fail_info"]
             assert outcome.text == expected.get("fail_info_text")
         case status:

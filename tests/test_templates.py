@@ -24,11 +24,11 @@ from pyscep.cms.algorithms import DIGESTS, Algorithms
 from pyscep.cms.certs_only import around_crl, build_certs_only
 from pyscep.cms.signing import scheme_for
 from pyscep.codec import der
-from pyscep.codec.space import Space
+from pyscep.codec.space import LONG_BYTES, Space
 from pyscep.codec.templates import Template, attribute_of
 from pyscep.exchange import self_signed
 from pyscep.identity import public_key_der
-from pyscep.pki_message import IN_PLACE_BYTES, encode_cert_rep
+from pyscep.pki_message import encode_cert_rep
 from tests import forge_keys as keys
 from tests import forge_tlv as asn1
 from tests.endpoint import identity
@@ -206,7 +206,7 @@ def test_in_place_with_signatures_of_any_length(kind: str) -> None:
 
 
 @pytest.mark.parametrize("cipher", ["des-ede3-cbc", "aes128-cbc", "aes256-cbc"])
-@pytest.mark.parametrize("size", [IN_PLACE_BYTES - 1, IN_PLACE_BYTES, 100_000, 1 << 20])
+@pytest.mark.parametrize("size", [LONG_BYTES - 1, LONG_BYTES, 100_000, 1 << 20])
 def test_openssl_opens_a_crl_of_any_length(cipher: str, size: int, tmp_path: Path) -> None:
     client, signer = keys.client(), keys.ca()
     crl = asn1.seq(secrets.token_bytes(size))

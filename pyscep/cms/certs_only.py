@@ -6,8 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from pyscep import codec
 from pyscep.cms.signed_data import ID_DATA, ID_SIGNED_DATA, MAX_CERTIFICATES, MAX_TRAILING
 from pyscep.codec import der
+from pyscep.codec.shapes import ShapeBuilder
+from pyscep.codec.space import Space
 from pyscep.codec.templates import Part, Template
 from pyscep.errors import DecodeError
 
@@ -48,6 +51,42 @@ def build_certs_only(certificates: Sequence[bytes] = (), crls: Sequence[bytes] =
 def around_crl(size: int) -> tuple[bytes, bytes]:
     """What ``build_certs_only`` writes before and behind a single CRL of so many bytes."""
     return _CRLS.around("crls", size)
+
+
+_ONE_CRL: Final = (
+    ShapeBuilder()
+    .open(der.SEQUENCE)
+    .same(ID_SIGNED_DATA)
+    .open(0xA0)
+    .open(der.SEQUENCE)
+    .take(der.INTEGER, "version")
+    .take(der.SET, "digestAlgorithms")
+    .pass_over()
+    .open(0xA1)
+    .take(der.SEQUENCE, "crl")
+    .close()
+    .take(der.SET, "signerInfos")
+    .close()
+    .close()
+    .close()
+    .build()
+)
+
+
+def take_certs_only(space: Space, size: int) -> CertsOnly:
+    """``read_certs_only`` of the first octets of a Space, which is used up.
+
+    A single CRL, the usual answer to GetCRL, is cut out; all else is copied first.
+
+    Raises:
+        DecodeError: it is not one.
+    """
+    view = space.view[:size]
+    at = _ONE_CRL.find(codec.window(view))
+    if at is None:
+        return read_certs_only(bytes(view))
+    view.release()
+    return CertsOnly(crls=(space.cut(at[6], at[8]),))
 
 
 def read_certs_only(data: bytes) -> CertsOnly:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from pyscep import codec
 from pyscep.cms.algorithms import (
     AlgorithmPolicy,
     ContentCipher,
@@ -22,6 +23,7 @@ from pyscep.cms.algorithms import (
 from pyscep.cms.signed_data import ID_DATA, find_certificate
 from pyscep.codec import der
 from pyscep.codec.shapes import ShapeBuilder
+from pyscep.codec.space import Octets, Space
 from pyscep.errors import DecodeError, DecryptionError
 from pyscep.identity import Identity
 
@@ -72,7 +74,7 @@ class EnvelopedData:
     content_algorithm: der.Node
 
     def __init__(
-        self, data: bytes, places: Sequence[int] | None, content: der.Node | None = None
+        self, data: Octets, places: Sequence[int] | None, content: der.Node | None = None
     ) -> None:
         self._data = data
         self._places = places
@@ -90,12 +92,12 @@ class EnvelopedData:
     def encrypted_node(self) -> der.Node:
         at = self._places
         if at is not None:
-            return der.Node(self._data, at[21], at[22], at[23])
+            return der.Node(bytes(self._data), at[21], at[22], at[23])
         assert self._content is not None  # noqa: S101 - for the type checker
         return self._content
 
     @property
-    def encrypted_content(self) -> bytes:
+    def encrypted_content(self) -> Octets:
         at = self._places
         if at is not None:
             return self._data[at[22] : at[23]]
@@ -107,11 +109,15 @@ class OpenedEnvelope:
     """The plaintext of an envelope, and whether it can be one."""
 
     plaintext: bytes = field(repr=False)
+    """Empty where ``space`` holds it."""
     sound: bool
     """False: nothing of ``plaintext`` means anything. Judge it last, after all else."""
     cipher: str
     key_transport: KeyTransport
     recipient: Identity
+    space: Space | None = field(default=None, repr=False)
+    """Where a long plaintext stands instead, in the first ``size`` octets."""
+    size: int = 0
 
 
 _USUAL: Final = (
@@ -141,30 +147,31 @@ _USUAL: Final = (
 )
 
 
-def read_enveloped_data(data: bytes) -> EnvelopedData:
+def read_enveloped_data(data: Octets) -> EnvelopedData:
     """Read a ContentInfo with EnvelopedData, in BER; nothing is decrypted.
 
     Raises:
         DecodeError: it is not one.
     """
-    places = _USUAL.read(data, 0)
-    return read_any_enveloped_data(data) if places is None else EnvelopedData(data, places)
+    places = _USUAL.read(data if type(data) is bytes else codec.window(data), 0)
+    return read_any_enveloped_data(bytes(data)) if places is None else EnvelopedData(data, places)
 
 
-def _make_parts(envelope: EnvelopedData, data: bytes, at: Sequence[int]) -> None:
+def _make_parts(envelope: EnvelopedData, data: Octets, at: Sequence[int]) -> None:
     """Cut out what ``_USUAL`` found: one recipient, and DER."""
+    head = bytes(data[: at[21]])  # all but the content, which may be long
     node = der.Node
     recipient = Recipient(
-        version=der.INTEGERS[data[at[4] : at[5]]],
-        rid=node(data, at[6], at[7], at[8]),
-        key_encryption_algorithm=node(data, at[9], at[10], at[11]),
-        encrypted_key=data[at[13] : at[14]],
+        version=der.INTEGERS[head[at[4] : at[5]]],
+        rid=node(head, at[6], at[7], at[8]),
+        key_encryption_algorithm=node(head, at[9], at[10], at[11]),
+        encrypted_key=head[at[13] : at[14]],
     )
-    envelope.version = der.INTEGERS[data[at[1] : at[2]]]
+    envelope.version = der.INTEGERS[head[at[1] : at[2]]]
     envelope.recipients = (recipient,)
     envelope.recipient_count = 1
-    envelope.content_type = data[at[15] : at[17]]
-    envelope.content_algorithm = node(data, at[18], at[19], at[20])
+    envelope.content_type = head[at[15] : at[17]]
+    envelope.content_algorithm = node(head, at[18], at[19], at[20])
 
 
 def read_any_enveloped_data(data: bytes) -> EnvelopedData:
@@ -208,10 +215,14 @@ def decrypt(
     policy: AlgorithmPolicy,
     *,
     token_bytes: TokenBytes,
+    in_place: bool = False,
 ) -> OpenedEnvelope:
     """Open an envelope with the identity that its first fitting recipient names.
 
     Keys are never tried in turn.
+
+    Args:
+        in_place: into a Space, for a long content of which a part is wanted.
 
     Raises:
         AlgorithmError: an algorithm that is unknown or that the policy refuses; all of this
@@ -233,14 +244,24 @@ def decrypt(
         raise DecryptionError("the ciphertext is not whole blocks")
     key = _content_key(recipient, identity, transport, cipher, token_bytes)
     decryptor = cipher.decryptor(key, iv)
-    padded = decryptor.update(ciphertext) + decryptor.finalize()
-    plaintext, sound = _unpad(padded, cipher.block_size)
+    space = None
+    block, size = cipher.block_size, len(ciphertext)
+    if in_place:
+        space = Space(size + block)  # a block more, which the cipher asks for
+        decryptor.update_into(ciphertext, space.view)
+        padded = bytes(space.view[size - block : size])
+    else:
+        padded = decryptor.update(ciphertext)
+    decryptor.finalize()
+    plaintext, sound = _unpad(padded, block)
     return OpenedEnvelope(
-        plaintext=plaintext,
+        plaintext=b"" if in_place else plaintext,
         sound=sound,
         cipher=cipher.name,
         key_transport=transport,
         recipient=identity,
+        space=space,
+        size=size - len(padded) + len(plaintext),
     )
 
 

@@ -19,6 +19,7 @@ from pyscep.cms.algorithms import (
 )
 from pyscep.cms.keys import KINDS
 from pyscep.codec import der
+from pyscep.codec.space import Octets
 from pyscep.errors import AlgorithmError, DecodeError, SignatureError
 
 _PKCS1: Final = padding.PKCS1v15()
@@ -129,7 +130,7 @@ def verify(
     algorithm: SignatureAlgorithm,
     digest: Digest,
     signature: bytes,
-    data: bytes,
+    data: Octets,
 ) -> None:
     """Check a signature.
 
@@ -176,11 +177,12 @@ def verify_structure(node: der.Node, key: PublicKeyTypes, digests: frozenset[str
     parts = node.fields(der.SEQUENCE, 3, "signed structure")
     signature = parts[2].expect(der.BIT_STRING, "signature").value
     # Read anew: a caller's index need not reach into the parameters.
-    return verify_signed(parts[0].raw, der.read(parts[1].raw), signature, key, digests)
+    data = memoryview(node.data)[parts[0].start : parts[0].after]  # a CRL may be long
+    return verify_signed(data, der.read(parts[1].raw), signature, key, digests)
 
 
 def verify_signed(
-    data: bytes,
+    data: Octets,
     identifier: der.Node,
     signature: bytes,
     key: PublicKeyTypes,

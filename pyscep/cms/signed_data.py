@@ -29,7 +29,7 @@ from pyscep.cms.signed_reader import (
     signed_data_from,
 )
 from pyscep.codec import der
-from pyscep.codec.space import Space
+from pyscep.codec.space import Octets, Space
 from pyscep.codec.templates import Template
 from pyscep.errors import DecodeError, SignatureError
 from pyscep.identity import Identity, RawCertificate
@@ -64,7 +64,7 @@ __all__ = [
 class VerifiedMessage:
     """What a verified SignedData says."""
 
-    content: bytes | None
+    content: Octets | None
     attributes: Mapping[bytes, der.Node]
     """The single value of each signed attribute, by encoded OID."""
     signer: RawCertificate
@@ -116,7 +116,7 @@ def verify(
     key = signer.public_key
     check_public_key(key, min_rsa_bits=policy.min_rsa_bits, max_rsa_bits=max_rsa_bits)
     attributes = info.attributes
-    content = message.content
+    content = message.content_in_place
     _check_content(attributes, message.content_type, content or b"", digest)
     protection = attributes.get(ALGORITHM_PROTECTION)
     if protection is not None:
@@ -168,7 +168,7 @@ def find_certificate(sid: der.Node, candidates: Sequence[RawCertificate]) -> Raw
 
 
 def _check_content(
-    attributes: Mapping[bytes, der.Node], content_type: bytes, content: bytes, digest: Digest
+    attributes: Mapping[bytes, der.Node], content_type: bytes, content: Octets, digest: Digest
 ) -> None:
     attribute = attributes.get(CONTENT_TYPE)
     if attribute is None or attribute.data[attribute.start : attribute.end] != content_type:
@@ -341,9 +341,7 @@ def sign_in_place(
     return space.cut(start, end + len(after))
 
 
-def _signed_attributes(
-    attributes: Sequence[bytes], digest: Digest, content: bytes | memoryview
-) -> bytes:
+def _signed_attributes(attributes: Sequence[bytes], digest: Digest, content: Octets) -> bytes:
     """The content octets of signedAttrs: a SET OF, so sorted (RFC 5652 section 5.3)."""
     message_digest = _MESSAGE_DIGEST_HEADS[digest.name] + digest.new(content).digest()
     return b"".join(sorted((_CONTENT_TYPE_ATTRIBUTE, message_digest, *attributes)))

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from pyscep.codec import der
 from pyscep.codec.shapes import ShapeBuilder
+from pyscep.codec.space import LONG_BYTES, Octets
 from pyscep.errors import DecodeError
 
 ID_DATA: Final = der.oid("1.2.840.113549.1.7.1")
@@ -129,6 +130,17 @@ class SignedData:
         if self.content_type != ID_DATA and node.tag == der.SEQUENCE:
             return node.value
         return node.octets("eContent")
+
+    @property
+    def content_in_place(self) -> Octets | None:
+        """``content``, without a copy where it is long."""
+        at = self._places
+        if at is None:
+            return self.content
+        data: Octets = self._data
+        if at[8] - at[7] >= LONG_BYTES:
+            data = memoryview(data)
+        return data[at[7] : at[8]] if at[8] else None
 
     @property
     def nested(self) -> bytes:

@@ -49,6 +49,7 @@ index = _pure.index
 matcher = _pure_shapes.matcher
 percent_decode = _pure.percent_decode
 reader = _pure_shapes.reader
+window = _pure_shapes.window
 
 if _native is not None:
     attributes = _native.attributes
@@ -59,6 +60,7 @@ if _native is not None:
     index = _native.index
     matcher = _native.matcher
     reader = _native.reader
+    window = _native.window
 
 __all__ = [
     "BACKEND",
@@ -74,4 +76,5 @@ __all__ = [
     "matcher",
     "percent_decode",
     "reader",
+    "window",
 ]

@@ -26,6 +26,7 @@ __all__ = [
     "matcher",
     "percent_decode",
     "reader",
+    "window",
 ]
 
 _KERNELS: Final = {"scalar": 0, "avx2": 1, "avx512": 2}
@@ -66,6 +67,11 @@ def decode_message(text: bytes) -> bytes:
         raise _failed(length)
     decoded: bytes = ffi.buffer(buffer, length)[:]
     return decoded
+
+
+def window(octets: memoryview) -> Any:
+    """As ``_pure_shapes.window``."""
+    return ffi.from_buffer("uint8_t[]", octets)
 
 
 def encode_message(data: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Any, Final
 
 from pyscep.codec._pure import check
 from pyscep.codec._reasons import Fault, fail
@@ -85,6 +85,11 @@ def match(data: bytes, program: bytes, slots: int) -> tuple[int, ...] | None:
             else:
                 position = end
     return tuple(found) if position == len(data) else None
+
+
+def window(octets: memoryview) -> Any:
+    """What a matcher or reader takes for octets that stand in something longer."""
+    return octets
 
 
 def matcher(program: bytes, slots: int) -> Callable[[bytes], Sequence[int] | None]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from io import BytesIO
+from typing import Final
+
+LONG_BYTES: Final = 64 * 1024
+"""Octets from this size on are worked with where they stand: a CRL has many megabytes."""
+Octets = bytes | memoryview
+"""A value, or where it stands in something longer. Both are sliced and compared alike."""
 
 
 class Space:
     """So many octets to write into, which then become ``bytes`` without being copied.
-
-    A CRL has many megabytes, and the answer that carries it is encrypted where it will stand.
 
     Args:
         size: in bytes.

@@ -24,6 +24,7 @@ from pyscep.cms.enveloped_data import (
 )
 from pyscep.cms.signed_data import ID_DATA, find_certificate
 from pyscep.codec import der
+from pyscep.codec.space import Octets
 from pyscep.errors import AlgorithmError, ProtocolError
 from pyscep.identity import RawCertificate
 from pyscep.inspect import encoding
@@ -196,7 +197,7 @@ def _decrypt(
     key: OpeningKey,
     cipher: ContentCipher,
     iv: bytes,
-    ciphertext: bytes,
+    ciphertext: Octets,
 ) -> bytes | None:
     """The plaintext if the key fits; a wrong one gives random bytes, seldom well padded."""
     if key.certificate is not None and find_certificate(recipient.rid, [key.certificate]) is None:

@@ -212,7 +212,7 @@ class SealedChallenges(MadeElsewhere):
         certificate = message.signer.certificate
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             raise SealError("the service's certificate is not valid now")
-        return message.signer, message.content or b""
+        return message.signer, bytes(message.content or b"")
 
 
 def _to_json(
