@@ -23,9 +23,12 @@ class ProtocolError(ScepError):
     fail_info = FailInfo.BAD_REQUEST
 
     def __init__(self, reason: str, *, offset: int | None = None) -> None:
-        super().__init__(reason if offset is None else f"{reason} (at byte {offset})")
+        super().__init__(reason)
         self.reason = reason
         self.offset = offset
+
+    def __str__(self) -> str:
+        return self.reason if self.offset is None else f"{self.reason} (at byte {self.offset})"
 
 
 class DecodeError(ProtocolError):

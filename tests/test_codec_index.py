@@ -104,6 +104,14 @@ def reference(data: bytes, **bounds: int) -> list[int]:
     return [number for row in rows for number in row]
 
 
+READERS = (
+    ShapeBuilder().take_any("whole").build().program,
+    ShapeBuilder().open(0x30).leave().build().program,
+    ShapeBuilder().take_open(0x30, "whole").take_optional(0x02, "number").pass_over().pass_over()
+    .close().build().program,
+)
+
+
 def agrees(data: bytes, **bounds: int) -> None:
     try:
         expected = reference(data, **bounds)
@@ -115,9 +123,13 @@ def agrees(data: bytes, **bounds: int) -> None:
         assert index(data, **bounds) == expected
     depth = bounds.get("max_depth", MAX_DEPTH)
     nodes = bounds.get("max_nodes", MAX_NODES)
-    # check() is index() without the table
-    assert fault_of(lambda: codec.check(data, max_depth=depth, max_nodes=nodes)) == fault_of(
-        lambda: index(data, leaf_depth=depth + 1, max_depth=depth, max_nodes=nodes))
+    trailing = bounds.get("max_trailing", 0)
+    fault = fault_of(lambda: index(data, leaf_depth=depth + 1, max_depth=depth, max_nodes=nodes,
+                                   max_trailing=trailing))
+    # a reader refuses what index() refuses, whatever the shape
+    for program in READERS:
+        read = codec.reader(program, 1, max_depth=depth, max_nodes=nodes)
+        assert fault_of(lambda read=read: read(data, trailing)) == fault
 
 
 def fault_of(work: Callable[[], Any]) -> tuple[str, int | None] | None:

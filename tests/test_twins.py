@@ -336,7 +336,7 @@ def test_a_kernel_that_is_not_there_is_refused() -> None:
 
 def test_depth_beyond_the_stack_of_c_is_refused() -> None:
     with twins.kernel("scalar") as native, pytest.raises(DecodeError) as caught:
-        native.check(b"\x05\x00", max_depth=65, max_nodes=10)
+        native.index(b"\x05\x00", **(twins.WHOLE | {"max_depth": 65}))
     assert caught.value.reason == REASONS[Fault.TOO_DEEP]
 
 

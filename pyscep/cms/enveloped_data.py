@@ -154,7 +154,11 @@ def read_enveloped_data(data: Octets) -> EnvelopedData:
         DecodeError: it is not one.
     """
     places = _USUAL.read(data if type(data) is bytes else codec.window(data), 0)
-    return read_any_enveloped_data(bytes(data)) if places is None else EnvelopedData(data, places)
+    if places is not None:
+        return EnvelopedData(data, places)
+    if data[0] != der.SEQUENCE:  # what is nothing of the kind is not worth an index
+        raise DecodeError(f"ContentInfo has tag 0x{data[0]:02x}", offset=0)
+    return read_any_enveloped_data(bytes(data))
 
 
 def _make_parts(envelope: EnvelopedData, data: Octets, at: Sequence[int]) -> None:

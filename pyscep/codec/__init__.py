@@ -41,7 +41,6 @@ KERNEL: Final[str] = "python" if _native is None else _native.KERNEL
 """What does the work: ``python``, ``scalar``, ``avx2`` or ``avx512``."""
 
 attributes = _pure_shapes.attributes
-check = _pure.check
 decode_message = _pure.decode_message
 encode_message = _pure.encode_message
 find_serial = _pure_shapes.find_serial
@@ -53,7 +52,6 @@ window = _pure_shapes.window
 
 if _native is not None:
     attributes = _native.attributes
-    check = _native.check
     decode_message = _native.decode_message
     encode_message = _native.encode_message
     find_serial = _native.find_serial
@@ -68,7 +66,6 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_NODES",
     "attributes",
-    "check",
     "decode_message",
     "encode_message",
     "find_serial",

@@ -18,7 +18,6 @@ from pyscep.codec._reasons import Fault, fail
 __all__ = [
     "KERNEL",
     "attributes",
-    "check",
     "decode_message",
     "encode_message",
     "find_serial",
@@ -55,7 +54,7 @@ KERNEL: Final = _choose_kernel()
 
 def _failed(result: int) -> Exception:
     """The exception for a packed fault (PYSCEP_FAIL in csrc/codec.h)."""
-    return fail(Fault(-result >> _OFFSET_BITS), -result & (1 << _OFFSET_BITS) - 1)
+    return fail(-result >> _OFFSET_BITS, -result & (1 << _OFFSET_BITS) - 1)
 
 
 def decode_message(text: bytes) -> bytes:
@@ -100,13 +99,6 @@ def index(
         if room == most or -count >> _OFFSET_BITS != Fault.TOO_MANY_NODES:
             raise _failed(count)
         room = most
-
-
-def check(data: bytes, *, max_depth: int, max_nodes: int) -> None:
-    """As ``_pure.check``."""
-    result = lib.pyscep_index(data, len(data), _NULL, max_nodes, max_depth + 1, max_depth, 0)
-    if result < 0:
-        raise _failed(result)
 
 
 def matcher(program: bytes, slots: int) -> Callable[[bytes], Sequence[int] | None]:

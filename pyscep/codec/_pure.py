@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from pyscep.codec._reasons import Fault, fail
+from pyscep.errors import DecodeError
 
 # --- GET query text -------------------------------------------------------------------
 
@@ -311,62 +312,64 @@ def _check_primitive(data: bytes, kind: int, tag: int, start: int, content: int,
         raise fail(Fault.BAD_PRIMITIVE, start)
 
 
-def check(data: bytes, *, max_depth: int, max_nodes: int, max_trailing: int = 0) -> None:
-    """Check the bounds of one BER encoding as ``index`` does, without its table.
+def plain(data: bytes, position: int, limit: int, room: int, left: int) -> int:
+    """Check the values between two offsets, if all have definite lengths, as nearly all do.
 
-    Usual messages have only definite lengths, so this loop knows only those; ``index`` decides
-    about everything else, and says what is wrong.
+    Args:
+        room: how deep containers may nest in them.
+        left: how many values are accepted.
 
-    Raises:
-        DecodeError: as ``index``.
+    Returns:
+        How many would still be; -1 if anything is unusual or wrong: then ``index`` has to look.
     """
-    kinds, size = _KINDS, len(data)
-    position, limit = 0, size
+    if position == limit:
+        return left
+    if room < 0:
+        return -1
+    kinds = _KINDS
     limits: list[int] = []
     push, pop = limits.append, limits.pop
-    try:
-        for _ in range(max_nodes):
-            start = position
-            kind = kinds[data[start]]
-            length = data[start + 1]
-            position += 2
-            if length >= 0x80:
-                if length > 0x84 or length == 0x80:
-                    break
-                content = position + (length & 0x7F)
-                length = int.from_bytes(data[position:content], "big")
-                position = content
-            end = position + length
-            if end > limit:  # so does a header that is cut off
-                break
-            if kind == _DESCEND:
-                if length:
-                    if len(limits) == max_depth:
-                        break
-                    push(limit)
-                    limit = end
-                    continue
-            elif kind == _OID:
-                # Nearly all are short and sound; the call is for the others.
-                if not 0 < length <= MAX_ARC_BYTES or data[end - 1] & 0x80:
-                    _check_primitive(data, kind, 0x06, start, position, end)
-            elif kind != _LEAF:
-                if not kind:
-                    break
-                _check_primitive(data, kind, data[start], start, position, end)
-            position = end
-            while position == limit and limits:
-                limit = pop()
+    for rest in range(left - 1, -1, -1):
+        kind = kinds[data[position]]
+        length = data[position + 1]
+        content = position + 2
+        if length >= 0x80:
+            if length > 0x84 or length == 0x80:
+                return -1
+            start = content
+            content += length & 0x7F
+            length = int.from_bytes(data[start:content], "big")
+        end = content + length
+        if end > limit:  # so does a header that is cut off
+            return -1
+        if kind == _DESCEND:
+            if length:
+                if len(limits) == room:
+                    return -1
+                push(limit)
+                position, limit = content, end
+                continue
+        elif (
+            kind != _LEAF
+            # Nearly all are short and sound; the call is for the others.
+            and (kind != _OID or not 0 < length <= MAX_ARC_BYTES or data[end - 1] & 0x80)
+            and not is_sound(data, data[position], content, end)
+        ):
+            return -1
+        position = end
+        while position == limit:
             if not limits:
-                if size - position > max_trailing:
-                    break
-                return
-    except IndexError:  # it ends inside a tag or length
-        pass
-    index(
-        data,
-        leaf_depth=max_depth + 1,
-        max_depth=max_depth,
-        max_nodes=max_nodes,
-        max_trailing=max_trailing,
-    )
+                return rest
+            limit = pop()
+    return -1
+
+
+def is_sound(data: bytes, tag: int, content: int, end: int) -> bool:
+    """Whether a primitive value is within the bounds of its type."""
+    kind = _KINDS[tag]
+    try:
+        if kind > _DESCEND:
+            _check_primitive(data, kind, tag, content, content, end)
+    except DecodeError:
+        return False
+    return kind != _REFUSE

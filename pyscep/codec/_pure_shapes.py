@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from pyscep.codec._pure import check
+from pyscep.codec._pure import _DESCEND, _KINDS, _LEAF, index, is_sound, plain
 from pyscep.codec._reasons import Fault, fail
 
 _OPEN, _CLOSE, _LEAVE, _TAKE, _TAKE_ANY, _PASS, _SAME, _IF, _TAKE_OPEN, _TAKE_FEW = range(1, 11)
 _TAGGED: Final = frozenset({_OPEN, _TAKE, _TAKE_OPEN, _TAKE_FEW})
+_OPENING: Final = frozenset({_OPEN, _TAKE_OPEN})
 MAX_ATTRIBUTES: Final = 64
 MAX_OPEN: Final = 16
 """How many values a shape can have open at once."""
@@ -117,14 +118,145 @@ def reader(
 ) -> Callable[[bytes, int], Sequence[int] | None]:
     """A function that checks one encoding as ``index`` does, then matches it.
 
-    It takes the encoding and ``max_trailing``, and returns or raises what the two would.
+    It takes the encoding and ``max_trailing``, and returns or raises what the two would. Both are
+    done in one pass; what that does not find in order is gone through again, slowly.
     """
+    steps = _steps(program)
+    # So many values does a shape pass by itself: whoever comes so near has to be counted exactly.
+    budget = max_nodes - len(program)
 
     def read_shape(data: bytes, max_trailing: int) -> Sequence[int] | None:
-        check(data, max_depth=max_depth, max_nodes=max_nodes, max_trailing=max_trailing)
-        return match(data, program, slots)
+        found = None
+        try:
+            if budget >= 0:
+                found = _walk(data, steps, [0] * (3 * slots), max_depth, budget)
+        except IndexError:  # it ends inside a tag or length
+            pass
+        if found is None:
+            index(
+                data,
+                leaf_depth=max_depth + 1,
+                max_depth=max_depth,
+                max_nodes=max_nodes,
+                max_trailing=max_trailing,
+            )
+            return match(data, program, slots)
+        return found
 
     return read_shape
+
+
+_Step = tuple[int, int, int, bytes]
+
+
+def _steps(program: bytes) -> list[_Step]:
+    """The instructions of a shape, each as operation, tag, number, and bytes; 0 is any tag.
+
+    The number is that of the slot, or for _IF that of the step to go to without the tag.
+    """
+    steps: list[_Step] = []
+    jumps: dict[int, int] = {}
+    at = 0
+    places = {}
+    while at < len(program):
+        places[at] = len(steps)
+        op = program[at]
+        if op == _SAME:
+            size = program[at + 1]
+            steps.append((op, 0, size, program[at + 2 : at + 2 + size]))
+            at += 2 + size
+        elif op == _IF:
+            jumps[len(steps)] = at + 3 + program[at + 2]
+            steps.append((op, program[at + 1], 0, b""))
+            at += 3
+        elif op == _TAKE_ANY:
+            steps.append((op, 0, 3 * program[at + 1], b""))
+            at += 2
+        elif op in (_TAKE, _TAKE_OPEN, _TAKE_FEW):
+            size = 4 if op == _TAKE_FEW else 3
+            steps.append((op, program[at + 1], 3 * program[at + 2], program[at + 3 : at + size]))
+            at += size
+        else:
+            size = 2 if op == _OPEN else 1
+            steps.append((op, program[at + 1] if op == _OPEN else 0, 0, b""))
+            at += size
+    places[at] = len(steps)
+    for number, target in jumps.items():
+        op, tag, _, rest = steps[number]
+        steps[number] = (op, tag, places[target], rest)
+    return steps
+
+
+def _walk(
+    data: bytes, steps: list[_Step], found: list[int], max_depth: int, left: int
+) -> list[int] | None:
+    """Match a shape, and check everything that it passes; None if anything is not in order.
+
+    Raises:
+        IndexError: it ends inside a tag or length.
+    """
+    limits: list[int] = []
+    position, limit, at, stop = 0, len(data), 0, len(steps)
+    while at < stop:
+        op, tag, number, rest = steps[at]
+        at += 1
+        if op == _SAME:
+            end = position + number
+            if end > limit or data[position:end] != rest:
+                return None
+            position = end
+            continue
+        if op == _CLOSE:
+            if position != limit:
+                return None
+            limit = limits.pop()
+            continue
+        if op == _IF:
+            if position >= limit or data[position] != tag:
+                at = number
+            continue
+        if op == _LEAVE:
+            left = plain(data, position, limit, max_depth - len(limits), left)
+            if left < 0:
+                return None
+            position = limit
+            limit = limits.pop()
+            continue
+        if position >= limit or (tag and data[position] != tag):
+            return None
+        content = position + 2
+        length = data[position + 1]
+        if length >= 0x80:
+            if length > 0x84 or length == 0x80:
+                return None
+            start = content
+            content += length & 0x7F
+            length = int.from_bytes(data[start:content], "big")
+        end = content + length
+        if end > limit:
+            return None
+        if op in _OPENING:
+            depth = len(limits)
+            if depth in (MAX_OPEN, max_depth) or (not depth and end != limit):
+                return None
+            limits.append(limit)
+            if op == _TAKE_OPEN:
+                found[number : number + 3] = position, content, end
+            position, limit = content, end
+            continue
+        kind = _KINDS[data[position]]
+        if kind == _DESCEND:
+            left = plain(data, content, end, max_depth - len(limits) - 1, left)
+            if left < 0:
+                return None
+        elif kind != _LEAF and not is_sound(data, data[position], content, end):
+            return None
+        if op != _PASS:
+            if rest and not _holds_few(data, content, end, rest[0]):
+                return None
+            found[number : number + 3] = position, content, end
+        position = end
+    return found if position == len(data) and not limits else None
 
 
 def attributes(data: bytes, start: int, end: int) -> tuple[int, ...] | None:

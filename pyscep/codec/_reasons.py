@@ -57,6 +57,10 @@ REASONS: Final = {
 }
 
 
-def fail(fault: Fault, offset: int) -> DecodeError:
+# Members of an Enum are slow keys, and a refusal costs no more than the message it refuses.
+_TEXTS: Final = {int(fault): text for fault, text in REASONS.items()}
+
+
+def fail(fault: int, offset: int) -> DecodeError:
     """The exception for a fault at that offset, in bytes of the input."""
-    return DecodeError(REASONS[fault], offset=offset)
+    return DecodeError(_TEXTS[fault], offset=offset)

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from pyscep.codec import MAX_DEPTH, MAX_NODES, attributes, index
-from pyscep.codec import check as codec_check
 from pyscep.codec.writing import (
     BIT_STRING as BIT_STRING,
 )
@@ -149,15 +148,6 @@ def read(
         max_trailing=max_trailing,
     )
     return _Indexed(data, table, 0)
-
-
-def check(data: bytes) -> None:
-    """Check one encoding against all bounds, without reading anything.
-
-    Raises:
-        DecodeError: as ``read``.
-    """
-    codec_check(data, max_depth=MAX_DEPTH, max_nodes=MAX_NODES)
 
 
 class Node:
