@@ -153,7 +153,7 @@ def read_enveloped_data(data: Octets) -> EnvelopedData:
     Raises:
         DecodeError: it is not one.
     """
-    places = _USUAL.read(data if type(data) is bytes else codec.window(data), 0)
+    places = _USUAL.read(codec.window(data) if isinstance(data, memoryview) else data, 0)
     if places is not None:
         return EnvelopedData(data, places)
     if data[0] != der.SEQUENCE:  # what is nothing of the kind is not worth an index
