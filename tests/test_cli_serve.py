@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import signal
@@ -230,6 +231,26 @@ def test_serve_reports_events(
     found = invoke(*words, "--json")
     assert json.loads(found.stderr)["http_status"] == 400
     assert json.loads(found.stdout)["status"] == "ready"
+
+
+def test_with_json_every_line_is_an_object(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also the reason of a 503, which comes by way of the logging package."""
+
+    def unavailable(app: Any, sock: Any, on_ready: Any, **_: Any) -> None:
+        server = app.inner._scep._server
+        server.receive(pyscep.HttpRequest(method="GET", path="/", peer="192.0.2.1"))
+        logging.getLogger("pyscep").warning("the authority is unavailable: %s", "500\n{}")
+        on_ready()
+
+    monkeypatch.setattr(serve, "serve", unavailable)
+    before = list(logging.getLogger().handlers)
+    found = invoke("serve", "--directory", tmp_path / "d", "--port", "0", "--json")
+    records = [json.loads(line) for line in found.stderr.splitlines()]
+    assert [one["event"] for one in records] == ["rejected", "log"]
+    assert records[1]["text"] == "the authority is unavailable: 500\\n{}"
+    assert logging.getLogger().handlers == before
 
 
 def test_certificates_name_the_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -145,6 +145,7 @@ class Story(IntuneSteps):
                 answer.status == 503 and answer.result["status"] == 503,
                 "the device has HTTP 503, and no certificate",
             )
+            self.holds("HTTP status 500" in answer.reason, f"the server's log: {answer.reason}")
             log = self.lab.service.log()
             self.show_calls(log)
             self.holds(
@@ -152,6 +153,10 @@ class Story(IntuneSteps):
                 "Intune had granted it",
             )
             kept = self.lab.issued()
+            self.lab.service.do("refuse", route="successNotification", code="Unknown")
+            answer = device.enroll(NDES, code=TRANSPORT)
+            self.calls_are([("successNotification", "Unknown")])
+            self.holds(answer.status == 503, "the same when Intune answers and does not take it")
             device.enroll(NDES)
             log = self.lab.service.log()
             self.show_calls(log)

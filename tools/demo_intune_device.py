@@ -91,6 +91,8 @@ class Device:
         new = lab.servers["pyscep"].events()[events:]
         answered = [one for one in new if one["event"] in ("answered", "authority_failed")]
         expect(len(answered) == 1, f"the server reports {json.dumps(new)}")
+        failed = answered[0]["event"] == "authority_failed"
+        told = [one["text"] for one in new if one["event"] == "log"]
         method, path, status, sent, received = log[-1].groups()
         return Answer(
             method=method,
@@ -99,5 +101,5 @@ class Device:
             sent=int(sent),
             received=int(received),
             result=done.json(),
-            reason=answered[0].get("reason") or "",
+            reason=(" ".join(told) if failed else answered[0].get("reason")) or "",
         )

@@ -91,6 +91,7 @@ class LaterStory(IntuneSteps):
                 answer.status == 503 and answer.result["retry_after"] is not None,
                 f"the device has HTTP 503: try again in {answer.result['retry_after']:.0f} s",
             )
+            self.holds("Connection refused" in answer.reason, f"the server's log: {answer.reason}")
             self.holds(self.lab.issued() == before, "nothing was issued")
             self.lab.service.start()
             names = list(device.names.values())

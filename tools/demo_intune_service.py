@@ -47,6 +47,8 @@ class Service(fake_intune.FakeIntune):
                 return self.expect(words["challenge"], words["subject"], tuple(words["sans"]))
             case "fail":
                 return self.fail(words["route"], status=500)
+            case "refuse":
+                return self.code(words["route"], words["code"])
             case "log":
                 taken, self.log = self.log, []
                 return taken

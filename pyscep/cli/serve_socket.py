@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -64,15 +65,33 @@ def listen(
     def show(ready: dict[str, Any]) -> None:
         click.echo(json.dumps(ready) if out.as_json else text(ready))
 
-    if workers > 1:
-        _serve_by_workers(out, host, port, workers, open_site, show)
-    with open_site() as served, _bound(host, port, 1)[0] as sock:
-        site.serve(
-            served.app,
-            sock,
-            on_ready=lambda: show(served.ready(sock)),
-            connections=served.connections,
-        )
+    with _logs(out):
+        if workers > 1:
+            _serve_by_workers(out, host, port, workers, open_site, show)
+        with open_site() as served, _bound(host, port, 1)[0] as sock:
+            site.serve(
+                served.app,
+                sock,
+                on_ready=lambda: show(served.ready(sock)),
+                connections=served.connections,
+            )
+
+
+@contextlib.contextmanager
+def _logs(out: Output) -> Iterator[None]:
+    """With --json, also what the logging package brings to standard error is a JSON object."""
+    if not out.as_json:
+        yield
+        return
+    from pyscep.site.logs import JsonFormatter
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter())
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 def event_printer(out: Output, layer: Operations) -> Callable[[Any], None]:
