@@ -221,6 +221,9 @@ def test_commands_read_the_configuration_of_a_site(fake: FakeIntune, file: Path)
     file.write_text(two)
     assert "say which endpoint: --endpoint phones or more" in failed(2, *words)["message"]
     assert done(*words, "--endpoint", "more")["asked"] == 0
+    mixed = CONFIG.replace('["intune"]', '["once", "intune"]')
+    file.write_text(f'{mixed}\n[challenge.once]\nkind = "one-time"\n')
+    assert done(*words)["asked"] == 0
     file.write_text(CONFIG.replace('challenges = ["intune"]', ""))
     assert "none of its endpoints has" in failed(2, *words)["message"]
     file.write_text("[endpoint")
