@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from pyscep.ca import (
     CertificateAuthority,
@@ -23,6 +24,7 @@ from pyscep.ca import (
     Profile,
     StaticChallenge,
     Store,
+    read_identity,
 )
 from pyscep.ca.names import Names
 from pyscep.ca.presets import PRESETS
@@ -34,6 +36,7 @@ from pyscep.site.config import ConfigError, load, parse
 from pyscep.site.limits import RateLimit
 from pyscep.site.providers import NoChallenges
 from pyscep.site.serve import WEAK_POLICIES
+from tests import forge_keys as keys
 from tests.ca_setting import write_pem
 from tests.cli_lab import done, failed, invoke
 
@@ -658,9 +661,38 @@ def test_the_end_of_the_ca(ca_files: Path, tmp_path: Path) -> None:
     data = tables(ca_files, tmp_path)
     (found,) = findings(data, tmp_path, now=ends - timedelta(days=100))
     assert found == ("warning: ca.main.certificate: the CA ends in 100 days, and certificates are "
-                     "cut short at its end")
+                     "cut short at its end; let another one follow it (RFC 8894 section 4.7)")
     (found,) = findings(data, tmp_path, now=ends)
     assert found == "error: ca.main.certificate: the CA has expired"
+
+
+def test_the_end_of_an_ra(ca_files: Path, tmp_path: Path) -> None:
+    """Clients refuse an RA whose certificate has ended, and the CA looks healthy."""
+    ca = read_identity(ca_files / "ca.pem", ca_files / "ca.key")
+    ends = datetime.now(UTC) + timedelta(days=100)
+    short = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name.from_rfc4514_string("CN=RA"))
+        .issuer_name(ca.certificate.subject)
+        .public_key(keys.rsa_key("client").public_key())
+        .serial_number(7)
+        .not_valid_before(ends - timedelta(days=200))
+        .not_valid_after(ends)
+        .sign(ca.private_key, hashes.SHA256())
+    )
+    pair = {"certificate": write_pem(tmp_path / "ra.pem", [short]), "key": tmp_path / "ra.key"}
+    secret_file(tmp_path / "ra.key", keys.key_pem(keys.rsa_key("client")).decode())
+    main = {"certificate": ca_files / "ca.pem", "key": ca_files / "ca.key",
+            "crl_urls": ["http://pki.example/crl/main.crl"], "ra": pair, "ra_encryption": pair}
+    data = tables(ca_files, tmp_path, ca={"main": main})
+    at = short.not_valid_after_utc
+    assert findings(data, tmp_path, now=at - timedelta(days=30)) == []
+    assert findings(data, tmp_path, now=at - timedelta(days=29)) == [
+        f"warning: ca.main.{name}: the RA's certificate ends in 29 days, and clients refuse it "
+        "then: issue another one" for name in ("ra", "ra_encryption")]
+    assert findings(data, tmp_path, now=at) == [
+        f"error: ca.main.{name}: the RA's certificate has expired, and clients refuse it: issue "
+        "another one" for name in ("ra", "ra_encryption")]
 
 
 def test_a_chain_without_its_root(ca_files: Path, tmp_path: Path) -> None:
