@@ -695,6 +695,22 @@ def test_the_end_of_an_ra(ca_files: Path, tmp_path: Path) -> None:
         "another one" for name in ("ra", "ra_encryption")]
 
 
+def test_addresses_that_were_served_without_a_configuration(tmp_path: Path) -> None:
+    """Whoever moves on to a configuration keeps the CRL where certificates say it is."""
+    place = tmp_path / "ca"
+    CertificateAuthority.create(
+        place, key_type="rsa-2048", base_url="http://pki.example:8080").close()
+    data = tables(place, tmp_path)
+    (found,) = findings(data, tmp_path)
+    assert found == (
+        "warning: ca.main.crl_urls: certificates of `pyscep serve --base-url` name "
+        "http://pki.example:8080/crl/ca.crl: call this table [ca.ca], and give that address")
+    data["ca"] = {"ca": data["ca"]["main"] | {
+        "crl_urls": ["http://pki.example:8080/crl/ca.crl"]}}
+    data["endpoint"]["devices"]["ca"] = "ca"
+    assert findings(data, tmp_path) == []
+
+
 def test_a_chain_without_its_root(ca_files: Path, tmp_path: Path) -> None:
     with CertificateAuthority.load(ca_files, database=f"sqlite:///{tmp_path}/r.db") as root:
         place = tmp_path / "below"

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from pyscep.ca import Profile
+from pyscep.ca import Profile, lineage
 from pyscep.ca.challenge import utc_now
 from pyscep.ca.strong_mapping import SID_URI_SCHEME
 from pyscep.site.authorities import Authority
@@ -77,6 +77,7 @@ def check(config: Config, builder: Builder, now: datetime | None = None) -> tupl
                     revocation=config.ca[name].revocation,
                 )
                 findings += _of_addresses(config, name)
+                findings += _of_kept_addresses(config, builder, name)
                 findings += _of_database(f"ca.{name}.database", config.ca[name].database)
             for one in site.endpoints:
                 top = one.ca.ca_certificates[-1]
@@ -149,6 +150,21 @@ def _of_ca(
         yield _warning(
             f"{key}.revocation",
             "certificates will not say where the CRL is; Windows refuses such chains for logon",
+        )
+
+
+def _of_kept_addresses(config: Config, builder: Builder, name: str) -> Iterator[Finding]:
+    """What `pyscep serve --base-url` has put into certificates."""
+    ca = config.ca[name]
+    if ca.directory is None:
+        return
+    base_url = lineage.read(builder.files.path(ca.directory)).base_url
+    kept = f"{base_url}/crl/ca.crl"
+    if base_url is not None and kept not in ca.crl_urls:
+        yield _warning(
+            f"ca.{name}.crl_urls",
+            f"certificates of `pyscep serve --base-url` name {kept}: call this table [ca.ca], and "
+            "give that address",
         )
 
 
