@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 import pyscep
-from pyscep.ca import CertificateAuthority, Profile
+from pyscep.ca import CertificateAuthority, Profile, directory
 from tests import forge_keys as keys
 from tests.ca_setting import openssl
 from tests.cli_lab import done, failed, invoke
@@ -128,6 +128,22 @@ def test_not_a_serial_number(tmp_path: Path, text: str) -> None:
         pass
     error = failed(2, "revoke", "--directory", tmp_path, "--", text)
     assert "not a serial number" in error["message"]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_certificates_of_two_cas_of_one_name(tmp_path: Path, before: bool) -> None:
+    """After a rollover that kept the name: either's certificates are found to be ours."""
+    file, now = tmp_path / "device.pem", datetime.now(UTC)
+    with make(tmp_path / "ca", common_name="Our CA") as ca:
+        old = issue(ca)
+    directory.prepare_next(tmp_path / "ca", common_name="Our CA", key_type="rsa-2048", now=now)
+    directory.switch(tmp_path / "ca", now=now)
+    with make(tmp_path / "ca") as ca:
+        new = issue(ca, "other")
+    chosen = old if before else new
+    file.write_bytes(chosen.public_bytes(Encoding.PEM))
+    found = done("revoke", "--certificate", file, "--directory", tmp_path / "ca")
+    assert found["revoked"] == [f"{chosen.serial_number:x}"]
 
 
 def test_certificate_of_somebody_else(tmp_path: Path) -> None:

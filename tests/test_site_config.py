@@ -9,12 +9,13 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from pyscep.ca import (
     CertificateAuthority,
@@ -23,6 +24,7 @@ from pyscep.ca import (
     Profile,
     StaticChallenge,
     Store,
+    read_identity,
 )
 from pyscep.ca.names import Names
 from pyscep.ca.presets import PRESETS
@@ -34,6 +36,7 @@ from pyscep.site.config import ConfigError, load, parse
 from pyscep.site.limits import RateLimit
 from pyscep.site.providers import NoChallenges
 from pyscep.site.serve import WEAK_POLICIES
+from tests import forge_keys as keys
 from tests.ca_setting import write_pem
 from tests.cli_lab import done, failed, invoke
 
@@ -96,6 +99,18 @@ def problems_of(data: dict[str, Any]) -> list[str]:
     ("where", "value", "expected"),
     [
         ("server.prot", 1, "server.prot: unknown key: is it port?"),
+        ("server.port", "http", "server.port: must be a whole number (it is 'http')"),
+        ("server.port", 1.5, "server.port: must be a whole number (it is 1.5)"),
+        ("server.port", [], "server.port: must be a whole number"),
+        ("server.publish", "maybe", "server.publish: must be true or false (it is 'maybe')"),
+        ("server.publish", 3.5, "server.publish: must be true or false (it is 3.5)"),
+        ("server.limits.rate_per_second", "fast",
+         "server.limits.rate_per_second: must be a number (it is 'fast')"),
+        ("server.limits.rate_per_second", [],
+         "server.limits.rate_per_second: must be a number"),
+        ("ca.main.directory", 3, "ca.main.directory: must be a path in quotes (it is 3)"),
+        ("profile.device.patterns", 3, "profile.device.patterns: must be a table (it is 3)"),
+        ("challenge.once", 3, "challenge.once: must be a table (it is 3)"),
         ("server.zzzzzz", 1, "server.zzzzzz: unknown key"),
         ("sever", {}, "sever: unknown key: is it server?"),
         ("endpoint.devices.port", 1,
@@ -107,12 +122,12 @@ def problems_of(data: dict[str, Any]) -> list[str]:
         ("challenge.once", {"kind": "webhook", "ask": [{"url": "https://a", "ur1": "x"}]},
          "challenge.once.ask.0.ur1: unknown key: is it url?"),
         ("server.port", 70000, "server.port: must be less than or equal to 65535 (it is 70000)"),
-        ("ca.main.crl_urls", 3, "ca.main.crl_urls: must be a valid tuple (it is 3)"),
-        ("ca.main.database", 3, "ca.main.database: must be a valid string (it is 3)"),
+        ("ca.main.crl_urls", 3, 'ca.main.crl_urls: must be a list, such as ["..."] (it is 3)'),
+        ("ca.main.database", 3, "ca.main.database: must be text in quotes (it is 3)"),
         ("profile.device.patterns", {"dns": 3},
-         "profile.device.patterns.dns: must be a valid string (it is 3)"),
+         "profile.device.patterns.dns: must be text in quotes (it is 3)"),
         ("profile.device.rsa_bits", [1], "profile.device.rsa_bits.1: missing"),
-        ("server", 3, "server: must be a table: ServerConfig (it is 3)"),
+        ("server", 3, "server: must be a table (it is 3)"),
         ("profile.device.validity_days", 0,
          "profile.device.validity_days: must be greater than or equal to 1 (it is 0)"),
         ("profile.device.preset", "ios",
@@ -124,7 +139,7 @@ def problems_of(data: dict[str, Any]) -> list[str]:
         ("challenge.once", {}, "challenge.once.kind: missing: say which kind of challenge it is"),
         ("challenge.once", {"kind": "static"}, "challenge.once.secret: missing"),
         ("challenge.once", {"kind": "static", "secret": "hunter2"},
-         "challenge.once.secret: must be a table: Secret"),
+         "challenge.once.secret: must be a table"),
         ("challenge.once", {"kind": "static", "secret": {}},
          'challenge.once.secret: give either a file or an env, such as { file = "secret.txt" }'),
         ("challenge.once", {"kind": "static", "secret": {"value": "hunter2"}},
@@ -185,7 +200,7 @@ def test_errors_name_the_key_and_the_mend(
 def test_all_problems_at_once() -> None:
     found = problems_of({"server": {"prot": 1}, "endpoint": {}})
     assert len(found) == 3
-    assert "ca: missing" in found
+    assert "ca: missing: there has to be a [ca.NAME]" in found
 
 
 INTUNE = {"kind": "intune", "settings": "intune.toml"}
@@ -646,9 +661,54 @@ def test_the_end_of_the_ca(ca_files: Path, tmp_path: Path) -> None:
     data = tables(ca_files, tmp_path)
     (found,) = findings(data, tmp_path, now=ends - timedelta(days=100))
     assert found == ("warning: ca.main.certificate: the CA ends in 100 days, and certificates are "
-                     "cut short at its end")
+                     "cut short at its end; let another one follow it (RFC 8894 section 4.7)")
     (found,) = findings(data, tmp_path, now=ends)
     assert found == "error: ca.main.certificate: the CA has expired"
+
+
+def test_the_end_of_an_ra(ca_files: Path, tmp_path: Path) -> None:
+    """Clients refuse an RA whose certificate has ended, and the CA looks healthy."""
+    ca = read_identity(ca_files / "ca.pem", ca_files / "ca.key")
+    ends = datetime.now(UTC) + timedelta(days=100)
+    short = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name.from_rfc4514_string("CN=RA"))
+        .issuer_name(ca.certificate.subject)
+        .public_key(keys.rsa_key("client").public_key())
+        .serial_number(7)
+        .not_valid_before(ends - timedelta(days=200))
+        .not_valid_after(ends)
+        .sign(ca.private_key, hashes.SHA256())
+    )
+    pair = {"certificate": write_pem(tmp_path / "ra.pem", [short]), "key": tmp_path / "ra.key"}
+    secret_file(tmp_path / "ra.key", keys.key_pem(keys.rsa_key("client")).decode())
+    main = {"certificate": ca_files / "ca.pem", "key": ca_files / "ca.key",
+            "crl_urls": ["http://pki.example/crl/main.crl"], "ra": pair, "ra_encryption": pair}
+    data = tables(ca_files, tmp_path, ca={"main": main})
+    at = short.not_valid_after_utc
+    assert findings(data, tmp_path, now=at - timedelta(days=30)) == []
+    assert findings(data, tmp_path, now=at - timedelta(days=29)) == [
+        f"warning: ca.main.{name}: the RA's certificate ends in 29 days, and clients refuse it "
+        "then: issue another one" for name in ("ra", "ra_encryption")]
+    assert findings(data, tmp_path, now=at) == [
+        f"error: ca.main.{name}: the RA's certificate has expired, and clients refuse it: issue "
+        "another one" for name in ("ra", "ra_encryption")]
+
+
+def test_addresses_that_were_served_without_a_configuration(tmp_path: Path) -> None:
+    """Whoever moves on to a configuration keeps the CRL where certificates say it is."""
+    place = tmp_path / "ca"
+    CertificateAuthority.create(
+        place, key_type="rsa-2048", base_url="http://pki.example:8080").close()
+    data = tables(place, tmp_path)
+    (found,) = findings(data, tmp_path)
+    assert found == (
+        "warning: ca.main.crl_urls: certificates of `pyscep serve --base-url` name "
+        "http://pki.example:8080/crl/ca.crl: call this table [ca.ca], and give that address")
+    data["ca"] = {"ca": data["ca"]["main"] | {
+        "crl_urls": ["http://pki.example:8080/crl/ca.crl"]}}
+    data["endpoint"]["devices"]["ca"] = "ca"
+    assert findings(data, tmp_path) == []
 
 
 def test_a_chain_without_its_root(ca_files: Path, tmp_path: Path) -> None:

@@ -539,6 +539,7 @@ def test_serve(
         assert json.loads(found.stderr)["event"] == "answered"
     else:
         assert "Endpoint:     phones" in found.stdout
+        assert found.stdout.count("Challenges:") == 2
         hint = f"Challenges:   pyscep challenge --config {config_file} --endpoint phones\n"
         assert hint in found.stdout
         assert "Warning:      policy compatible" in found.stdout
@@ -574,11 +575,28 @@ def test_serve_refuses(config_file: Path, tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         error = failed(2, "serve", "--config", config_file, "--port", port, "--host", "127.0.0.1")
     assert error["code"] == "address"
+    error = failed(2, "serve", "--config", config_file, "--trusted-proxy", "nginx")
+    assert error["message"].startswith("--trusted-proxy: 'nginx' does not appear to be")
     broken = config_file.read_text().replace("one-time", "static\"\nsecret.env = \"NOT_SET")
     config_file.write_text(broken)
     error = failed(2, "serve", "--config", config_file)
     assert error["code"] == "config"
     assert "challenge.once: the environment variable NOT_SET" in error["message"]
+
+
+def test_serve_shows_no_challenges_where_others_make_them(
+    config_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = tmp_path / "word.txt"
+    secret.write_text("word")
+    secret.chmod(0o600)
+    text = config_file.read_text().replace("one-time", 'static"\nsecret.file = "word.txt')
+    config_file.write_text(text)
+    stop_when_ready(monkeypatch, lambda port: None)
+    found = invoke("serve", "--config", config_file)
+    assert found.exit_code == 0, found.stderr
+    assert "Endpoint:     phones" in found.stdout
+    assert "Challenges:" not in found.stdout
 
 
 def test_operators_say_which_endpoint(config_file: Path, tmp_path: Path) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import urllib.request
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from cryptography import x509
 
 import pyscep
-from pyscep.ca import CertificateAuthority
+from pyscep.ca import CertificateAuthority, directory
 from pyscep.integrations.intune import IntuneChallenges
 from pyscep.site import checking
 from pyscep.site.building import Builder
@@ -210,6 +212,23 @@ def test_check_warns(fake: FakeIntune, file: Path) -> None:
     assert more.startswith("warning: ca.main.revocation: Intune has certificates revoked")
 
 
+def test_a_name_that_another_ca_would_change(fake: FakeIntune, file: Path, tmp_path: Path) -> None:
+    """Intune would be asked for the revocations of another issuer."""
+    place = shutil.copytree(file.parent, tmp_path / "site")
+    directory.prepare_next(place / "ca", key_type="rsa-2048", now=datetime.now(UTC))
+    moved = place / "scep.toml"
+    warning = (
+        "warning: challenge.intune.settings: Intune knows certificates by the CN of their CA, "
+        'which another CA changes: give issuer_name = "pyscep CA" there')
+    assert warning in findings(moved)
+    directory.switch(place / "ca", now=datetime.now(UTC))
+    assert warning in findings(moved)
+    with (place / "intune.toml").open("a") as settings:
+        settings.write('issuer_name = "pyscep CA"\n')
+    assert warning not in findings(moved)
+    assert len(findings(moved)) == 1
+
+
 def test_commands_read_the_configuration_of_a_site(fake: FakeIntune, file: Path) -> None:
     found = done("intune", "check", "--config", file)["services"]
     assert set(found) == {"ScepRequestValidationFEService", "PkiConnectorFEService"}
@@ -221,6 +240,9 @@ def test_commands_read_the_configuration_of_a_site(fake: FakeIntune, file: Path)
     file.write_text(two)
     assert "say which endpoint: --endpoint phones or more" in failed(2, *words)["message"]
     assert done(*words, "--endpoint", "more")["asked"] == 0
+    mixed = CONFIG.replace('["intune"]', '["once", "intune"]')
+    file.write_text(f'{mixed}\n[challenge.once]\nkind = "one-time"\n')
+    assert done(*words)["asked"] == 0
     file.write_text(CONFIG.replace('challenges = ["intune"]', ""))
     assert "none of its endpoints has" in failed(2, *words)["message"]
     file.write_text("[endpoint")

@@ -73,6 +73,9 @@ class Clock:
         ("10.0.0.1", "[2001:db8::7]:443", "2001:db8::7"),
         ("10.0.0.1", '"2001:db8::7"', "2001:db8::7"),
         ("10.0.0.1", "nonsense, 10.0.0.2", "10.0.0.2"),
+        ("10.0.0.1", "127.0.0.1", "10.0.0.1"),  # not this machine, which has no limits
+        ("10.0.0.1", "::1, 10.0.0.2", "10.0.0.2"),
+        (None, "127.0.0.1", "127.0.0.1"),
         ("10.0.0.1", "198.51.100.9, unknown", "10.0.0.1"),
         ("::ffff:10.0.0.1", "198.51.100.9", "198.51.100.9"),
         ("10.0.0.1", ",".join(["10.0.0.2"] * 100), "10.0.0.2"),
@@ -148,6 +151,11 @@ def test_only_the_header_of_the_proxies_counts() -> None:
         assert b"127.0.0.1" in get(port, "/", forwarded=f"for={STRANGER}")[2]
         assert get(port, "/metrics", forwarded=f"for={STRANGER}")[0] == 404
         assert get(port, "/metrics")[0] == 200
+
+
+def test_this_machine_behind_a_proxy_on_it() -> None:
+    assert TrustedProxies(["127.0.0.1"]).source("127.0.0.1", "127.0.0.1") == "127.0.0.1"
+    assert TrustedProxies(["127.0.0.1"]).source("127.0.0.1", "10.0.0.9") == "10.0.0.9"
 
 
 def test_a_peer_with_a_zone() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -112,13 +113,12 @@ def _verify_ours(ca: CertificateAuthority, certificate: x509.Certificate) -> Non
     """See that one generation of the CA signed it; raises whatever cryptography does."""
     issuers = [one.certificate for one in ca.succession.issuers.values()]
     same = [one for one in issuers if one.subject == certificate.issuer]
-    for number, issuer in enumerate(same or issuers[:1], 1):
-        try:
+    *others, last = same or issuers[:1]
+    for issuer in others:
+        with contextlib.suppress(Exception):  # of another generation: the next may have signed it
             certificate.verify_directly_issued_by(issuer)
             return
-        except Exception:
-            if number >= len(same):
-                raise
+    certificate.verify_directly_issued_by(last)
 
 
 def _check_known(ca: CertificateAuthority, chosen: list[tuple[int, str]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,9 +10,10 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from pyscep.ca import Profile
+from pyscep.ca import Profile, lineage
 from pyscep.ca.challenge import utc_now
 from pyscep.ca.strong_mapping import SID_URI_SCHEME
+from pyscep.site.authorities import Authority
 from pyscep.site.building import Builder
 from pyscep.site.config import (
     Config,
@@ -28,6 +30,10 @@ _PASSWORD: Final = re.compile(r"[^/]+://[^/@]*:[^/@]+@")
 _LOOPBACK: Final = ("127.0.0.1", "::1", "localhost")
 SHORT_VALIDITY: Final = timedelta(days=5)
 """Under this, Intune's devices renew late or never, and a weekend is enough to lose one."""
+
+
+SHORT_AGENT: Final = timedelta(days=30)
+"""From when on an RA that ends before its CA is worth a warning."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +66,18 @@ def check(config: Config, builder: Builder, now: datetime | None = None) -> tupl
             profiles = {name: builder.profile(name) for name in config.profile}
             authorities = {name: builder.authority(name) for name in config.ca}
             findings = list(_of_endpoints(config, profiles))
+            findings += _of_intune_names(config, builder)
             findings += _of_profiles(config, profiles)
             for name, authority in authorities.items():
                 findings += _of_ca(
                     f"ca.{name}",
-                    authority.issuer.certificate.not_valid_after_utc - (now or utc_now()),
+                    authority,
                     max(profile.validity for profile in profiles.values()),
+                    now or utc_now(),
                     revocation=config.ca[name].revocation,
                 )
                 findings += _of_addresses(config, name)
+                findings += _of_kept_addresses(config, builder, name)
                 findings += _of_database(f"ca.{name}.database", config.ca[name].database)
             for one in site.endpoints:
                 top = one.ca.ca_certificates[-1]
@@ -109,18 +118,53 @@ def _of_profiles(config: Config, profiles: dict[str, Profile]) -> Iterator[Findi
             yield _warning(key, "no endpoint uses it")
 
 
-def _of_ca(key: str, left: timedelta, longest: timedelta, *, revocation: bool) -> Iterator[Finding]:
+def _of_ca(
+    key: str, authority: Authority, longest: timedelta, now: datetime, *, revocation: bool
+) -> Iterator[Finding]:
+    left = authority.issuer.certificate.not_valid_after_utc - now
     if left <= timedelta(0):
         yield Finding(level="error", key=f"{key}.certificate", text="the CA has expired")
     elif left < longest:
-        yield _warning(
-            f"{key}.certificate",
-            f"the CA ends in {left.days} days, and certificates are cut short at its end",
-        )
+        text = f"the CA ends in {left.days} days, and certificates are cut short at its end"
+        if authority.next is None:
+            text += "; let another one follow it (RFC 8894 section 4.7)"
+        yield _warning(f"{key}.certificate", text)
+    current = authority.current
+    for name, agent in (("ra", current.recipient), ("ra_encryption", current.encryption)):
+        if agent is None:
+            continue
+        rest = agent.certificate.not_valid_after_utc - now
+        if rest <= timedelta(0) < left:
+            yield Finding(
+                level="error",
+                key=f"{key}.{name}",
+                text="the RA's certificate has expired, and clients refuse it: issue another one",
+            )
+        elif rest < SHORT_AGENT and rest < left:
+            yield _warning(
+                f"{key}.{name}",
+                f"the RA's certificate ends in {rest.days} days, and clients refuse it then: issue "
+                "another one",
+            )
     if not revocation:
         yield _warning(
             f"{key}.revocation",
             "certificates will not say where the CRL is; Windows refuses such chains for logon",
+        )
+
+
+def _of_kept_addresses(config: Config, builder: Builder, name: str) -> Iterator[Finding]:
+    """What `pyscep serve --base-url` has put into certificates."""
+    ca = config.ca[name]
+    if ca.directory is None:
+        return
+    base_url = lineage.read(builder.files.path(ca.directory)).base_url
+    kept = f"{base_url}/crl/ca.crl"
+    if base_url is not None and kept not in ca.crl_urls:
+        yield _warning(
+            f"ca.{name}.crl_urls",
+            f"certificates of `pyscep serve --base-url` name {kept}: call this table [ca.ca], and "
+            "give that address",
         )
 
 
@@ -216,6 +260,27 @@ def _of_intune(
             f"ca.{endpoint.ca}.revocation",
             "Intune has certificates revoked when a device leaves, and nobody would see it",
         )
+
+
+def _of_intune_names(config: Config, builder: Builder) -> Iterator[Finding]:
+    """Intune is asked for revocations by a name, which must not change with the CA."""
+    for endpoint in config.endpoint.values():
+        authority = builder.authority(endpoint.ca)
+        names = {one.issuer.common_name for one in authority.generations}
+        first = (authority.previous or (authority.current,))[-1].issuer.common_name
+        for name in endpoint.challenges:
+            challenge = config.challenge[name]
+            if len(names) == 1 or not isinstance(challenge, IntuneConfig):
+                continue
+            from pyscep.integrations.intune import load_settings
+
+            path = str(builder.files.path(challenge.settings))
+            if not load_settings(path, builder.files.environ).issuer_name:
+                yield _warning(
+                    f"challenge.{name}.settings",
+                    "Intune knows certificates by the CN of their CA, which another CA changes: "
+                    f"give issuer_name = {json.dumps(first, ensure_ascii=False)} there",
+                )
 
 
 def _warning(key: str, text: str) -> Finding:

@@ -64,6 +64,8 @@ class TrustedProxies:
             found = address_of(hop)
             if found is None:
                 break  # the proxy's last word that makes sense counts
+            if found.is_loopback and current is not None and not current.is_loopback:
+                break  # of this machine only a proxy on it can tell; others mean their own
             current = found
             if not self._trusts(found):
                 break

@@ -9,8 +9,23 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 _SECRET: Final = re.compile(r"secret|password|passphrase|token")
+# In TOML's words, by the kinds of pydantic.
+_KINDS: Final = {
+    "tuple_type": 'must be a list, such as ["..."]',
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "string_type": "must be text in quotes",
+    "path_type": "must be a path in quotes",
+    "dict_type": "must be a table",
+    "model_type": "must be a table",
+    "model_attributes_type": "must be a table",
+}
 _MESSAGES: Final = (
-    ("Input should be a valid dictionary or instance of ", "must be a table: "),
     ("Input should be ", "must be "),
     ("String should match pattern", "must match"),
     ("Tuple should have", "must have"),
@@ -68,7 +83,8 @@ def problem_of(
     if kind == "extra_forbidden":
         return Problem(key=key, text=f"unknown key{_meant(parts, tables)}")
     if kind == "missing":
-        return Problem(key=key, text="missing")
+        wanted = "" if len(parts) > 1 else f": there has to be a [{key}.NAME]"
+        return Problem(key=key, text=f"missing{wanted}")
     if kind == "union_tag_not_found":
         return Problem(key=f"{key}.kind", text="missing: say which kind of challenge it is")
     if kind == "union_tag_invalid":
@@ -76,6 +92,7 @@ def problem_of(
         return Problem(key=f"{key}.kind", text=f"must be one of {choices}")
     if parts and parts[-1] == "[key]":
         return Problem(key=key, text="a name has letters, digits, dots, hyphens: 64 at most")
+    message = _KINDS.get(kind, message)
     for old, new in _MESSAGES:
         if message.startswith(old):
             message = new + message.removeprefix(old)
