@@ -446,6 +446,28 @@ def test_only_one_follows(change: Change) -> None:
         directory.prepare_next(change.path.parent, now=change.clock())
 
 
+def test_the_cas_before_are_retired(change: Change) -> None:
+    """Also where their keys can't be read any more: that is when it is needed."""
+    with pytest.raises(ValueError, match="no CA before"):
+        directory.retire(change.path)
+    old = change.enroll("old")
+    for _ in range(2):
+        change.prepare()
+        change.switch()
+    assert len(change.ca.succession.previous) == 2
+    (change.path / "ca.key").unlink()
+    with pytest.raises(FileNotFoundError):
+        change.restart()
+    found = done("ca", "rollover", "retire", "--directory", change.path)
+    assert found == {"retired": [str(change.path / "generation-2"), str(change.path)]}
+    change.restart()
+    assert change.ca.succession.previous == ()
+    with pytest.raises(pyscep.EnrollmentRefused):
+        change.renew(old)
+    assert list(change.ca.published()) == ["ca-3"]
+    assert change.prepare().path.name == "generation-4"
+
+
 def test_it_has_to_start_before_the_present_one_ends(change: Change) -> None:
     ends = change.ca.issuer.certificate.not_valid_after_utc
     with pytest.raises(ValueError, match="has to start before"):
