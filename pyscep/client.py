@@ -360,6 +360,8 @@ class Client:
         require_rsa(identity.private_key)
         capabilities, ca = yield from self._discover()
         session = self._session(capabilities, ca, identity)
+        if serial_number == identity.certificate.serial_number:
+            session = session.about(identity.raw, self.policy)
         message = kind(target=IssuerAndSerial(session.ca.subject, serial_number))
         transaction = new_transaction(self._token_bytes)
         outcome = yield from self._exchange(session, message, transaction)

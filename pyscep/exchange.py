@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from pyscep.cms.certs_only import CertsOnly
 from pyscep.cms.signing import scheme_for
 from pyscep.codec import der
 from pyscep.enums import MessageType
-from pyscep.errors import DecodeError, SignatureError, TransportError
+from pyscep.errors import DecodeError, ProtocolError, SignatureError, TransportError
 from pyscep.http import HttpResponse
 from pyscep.identity import Identity, RawCertificate
 from pyscep.messages import PKCSReq, RenewalReq, Success
@@ -64,6 +64,17 @@ class Session:
             post=post,
             identity=identity,
         )
+
+    def about(self, certificate: RawCertificate, policy: AlgorithmPolicy) -> Session:
+        """With the CA that issued a certificate, where that is another one that is trusted."""
+        for one in self.authorities:
+            if trust.may_issue(one, certificate):
+                try:
+                    trust.verify_issued_by(certificate, one, policy)
+                except ProtocolError:
+                    continue  # of the same name, before or after a rollover
+                return replace(self, ca=one)
+        return self
 
     def pending(
         self, url: str, message: PKCSReq | RenewalReq, transaction: Transaction, now: datetime

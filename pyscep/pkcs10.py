@@ -70,6 +70,7 @@ class CertificateRequest:
         """A secret: not in the repr, and not for logs."""
         self.challenge_tag: str | None = None
         """The ASN.1 type that the challengePassword came in, such as ``UTF8String``."""
+        self._extension_requests = 0
         self._attributes = der.Node(data, at[9], at[10], at[11]) if at[11] else None
         if self._attributes is not None:
             self._read_attributes(self._attributes)
@@ -82,12 +83,15 @@ class CertificateRequest:
     def _read_attributes(self, attributes: der.Node) -> None:
         usual = der.usual_attributes(attributes)
         if usual is not None:
+            self._extension_requests = sum([oid in usual for oid in EXTENSION_REQUESTS])
             challenge = usual.get(CHALLENGE_PASSWORD)
             if challenge is not None:
                 self._read_challenge(challenge)
             return
         for attribute in attributes.children():
             oid, values = attribute.fields(der.SEQUENCE, 2, "Attribute")[:2]
+            if oid.raw in EXTENSION_REQUESTS:
+                self._extension_requests += 1
             if oid.raw != CHALLENGE_PASSWORD:
                 continue
             members = values.fields(der.SET, 1, "challengePassword")
@@ -121,17 +125,12 @@ class CertificateRequest:
             DecodeError: malformed, or in several attributes: some readers take the first one,
                 as OpenSSL does, others the last or all (RFC 2985 section 5.4.2 has one value).
         """
-        if sum(map(self.der.count, EXTENSION_REQUESTS)) > 1 and self._extension_requests() > 1:
+        if self._extension_requests > 1:
             raise DecodeError("extensions in more than one attribute")
         try:
             return self.certificate_request.extensions
         except X509_FAULTS as error:
             raise DecodeError(f"extensions of the CSR: {error}") from error
-
-    def _extension_requests(self) -> int:
-        attributes = () if self._attributes is None else self._attributes.children()
-        oids = (attribute.fields(der.SEQUENCE, 2, "Attribute")[0].raw for attribute in attributes)
-        return sum(oid in EXTENSION_REQUESTS for oid in oids)
 
     @lazy
     def name_value_pairs(self) -> tuple[tuple[str, str], ...]:

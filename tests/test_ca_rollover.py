@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +220,22 @@ def test_the_holder_gets_his_old_certificate_by_his_new_one(change: Change) -> N
     assert isinstance(change.asked(GetCert, first, stranger, serial), pyscep.Failure)
 
 
+def test_a_client_gets_the_crl_of_the_ca_that_issued(change: Change) -> None:
+    """RFC 8894 section 4.6: by the issuer of its certificate, not by who is present."""
+    old = change.enroll("old")
+    change.prepare()
+    change.switch()
+    new = change.enroll("new")
+    first, second = change.generation("ca"), change.generation("ca-2")
+    both = change.client(
+        ca_fingerprint=None, ca_certificates=[second.issuer.certificate, first.issuer.certificate]
+    )
+    for device, ca in ((old, first), (new, second)):
+        assert pyscep.run(both.get_crl(device), change) == change.ca.crl(ca.issuer)
+        serial = device.certificate.serial_number
+        assert pyscep.run(both.get_cert(device, serial), change) == device.certificate
+
+
 @pytest.mark.rule("R14")
 def test_r14_requests_of_both_cas_are_repeated(change: Change) -> None:
     """The same request gets the same certificate: before the switch, and after it."""
@@ -431,6 +446,28 @@ def test_only_one_follows(change: Change) -> None:
         directory.prepare_next(change.path.parent, now=change.clock())
 
 
+def test_the_cas_before_are_retired(change: Change) -> None:
+    """Also where their keys can't be read any more: that is when it is needed."""
+    with pytest.raises(ValueError, match="no CA before"):
+        directory.retire(change.path)
+    old = change.enroll("old")
+    for _ in range(2):
+        change.prepare()
+        change.switch()
+    assert len(change.ca.succession.previous) == 2
+    (change.path / "ca.key").unlink()
+    with pytest.raises(FileNotFoundError):
+        change.restart()
+    found = done("ca", "rollover", "retire", "--directory", change.path)
+    assert found == {"retired": [str(change.path / "generation-2"), str(change.path)]}
+    change.restart()
+    assert change.ca.succession.previous == ()
+    with pytest.raises(pyscep.EnrollmentRefused):
+        change.renew(old)
+    assert list(change.ca.published()) == ["ca-3"]
+    assert change.prepare().path.name == "generation-4"
+
+
 def test_it_has_to_start_before_the_present_one_ends(change: Change) -> None:
     ends = change.ca.issuer.certificate.not_valid_after_utc
     with pytest.raises(ValueError, match="has to start before"):
@@ -543,36 +580,6 @@ def test_generations_that_do_not_fit(tmp_path: Path) -> None:
     unnamed = Setting(tmp_path, next_ca=Generation(issuer=Issuer(following_identity())))
     with pytest.raises(ValueError, match="names of their own"):
         unnamed.ca.published()
-
-
-def test_a_store_of_the_version_before(tmp_path: Path) -> None:
-    """It lacks two columns, and gets them; a request from before finds its certificate."""
-    present = datetime.now(UTC).replace(microsecond=0)
-    setting = Setting(tmp_path, clock=Clock(present))
-    challenge = setting.ca.new_challenge()
-    first = setting.certificate(challenge)
-    (key,) = setting.sql("SELECT reserved_by FROM challenges")
-    setting.ca.close()
-    for column in ("issuer_id", "wishes"):
-        setting.sql(f"ALTER TABLE attempts DROP COLUMN {column}")
-    digest = hashlib.sha256()
-    (parts,) = setting.sql("SELECT endpoint, credential, csr_key FROM attempts")
-    for part in parts:
-        digest.update(len(part).to_bytes(4, "big") + part.encode())
-    for table, column in (
-        ("attempts", "issue_key"),
-        ("certificates", "issue_key"),
-        ("challenges", "reserved_by"),
-    ):
-        setting.sql(f"UPDATE {table} SET {column} = ?", digest.hexdigest())  # noqa: S608
-    setting.sql("UPDATE secrets SET value = x'31' WHERE name = 'schema_version'")
-
-    setting.ca = setting.reopen()
-    assert setting.sql("SELECT value FROM secrets WHERE name = 'schema_version'") == [(b"2",)]
-    assert setting.sql("SELECT reserved_by FROM challenges") == [key]
-    assert setting.certificate(challenge) == first
-    setting.certificate(setting.ca.new_challenge(), key=keys.rsa_key("other"))
-    assert len(setting.serials) == 2
 
 
 def test_the_client_refuses_what_the_present_ca_issued(change: Change) -> None:

@@ -5,6 +5,7 @@ What the database holds is asked with sqlite3 itself.
 
 from __future__ import annotations
 
+import hashlib
 import multiprocessing
 import stat
 from datetime import UTC, datetime, timedelta, timezone
@@ -44,7 +45,7 @@ from pyscep.ca import (
 from pyscep.ca.challenge import FirstOf, StaticChallenge
 from pyscep.ca.schema import WireText
 from tests import forge_keys as keys
-from tests.ca_setting import START, Setting, ca_identity, openssl, write_pem
+from tests.ca_setting import START, Clock, Setting, ca_identity, openssl, write_pem
 
 
 class Crash(Exception):
@@ -420,6 +421,36 @@ def test_sqlite_uri(tmp_path: Path) -> None:
     store = Store(f"sqlite:///file:{tmp_path / 'a.db'}?uri=true")
     assert len(store.secret("a")) == 32
     store.close()
+
+
+def test_a_store_of_the_version_before(tmp_path: Path) -> None:
+    """It lacks two columns, and gets them; a request from before finds its certificate."""
+    present = datetime.now(UTC).replace(microsecond=0)
+    setting = Setting(tmp_path, clock=Clock(present))
+    challenge = setting.ca.new_challenge()
+    first = setting.certificate(challenge)
+    (key,) = setting.sql("SELECT reserved_by FROM challenges")
+    setting.ca.close()
+    for column in ("issuer_id", "wishes"):
+        setting.sql(f"ALTER TABLE attempts DROP COLUMN {column}")
+    digest = hashlib.sha256()
+    (parts,) = setting.sql("SELECT endpoint, credential, csr_key FROM attempts")
+    for part in parts:
+        digest.update(len(part).to_bytes(4, "big") + part.encode())
+    for table, column in (
+        ("attempts", "issue_key"),
+        ("certificates", "issue_key"),
+        ("challenges", "reserved_by"),
+    ):
+        setting.sql(f"UPDATE {table} SET {column} = ?", digest.hexdigest())  # noqa: S608
+    setting.sql("UPDATE secrets SET value = ? WHERE name = 'schema_version'", b"1")
+
+    setting.ca = setting.reopen()
+    assert setting.sql("SELECT value FROM secrets WHERE name = 'schema_version'") == [(b"2",)]
+    assert setting.sql("SELECT reserved_by FROM challenges") == [key]
+    assert setting.certificate(challenge) == first
+    setting.certificate(setting.ca.new_challenge(), key=keys.rsa_key("other"))
+    assert len(setting.serials) == 2
 
 
 def test_tables_of_another_version(tmp_path: Path) -> None:

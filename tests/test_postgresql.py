@@ -184,6 +184,31 @@ def test_tables_are_made_by_two_at_once(cluster: postgresql.Cluster) -> None:
         store.close()
 
 
+def test_tables_are_upgraded_by_several_at_once(cluster: postgresql.Cluster) -> None:
+    """Servers that start together on a store of the version before."""
+    url = cluster.new_database()
+    Store(url).close()
+    cluster.sql("ALTER TABLE attempts DROP COLUMN issuer_id, DROP COLUMN wishes", url)
+    cluster.sql("UPDATE secrets SET value = '1' WHERE name = 'schema_version'", url)
+    barrier = threading.Barrier(6)
+    opened: list[Store] = []
+
+    def start() -> None:
+        barrier.wait(60)
+        opened.append(Store(url))
+
+    threads = [threading.Thread(target=start) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for store in opened:
+        store.close()
+    assert len(opened) == 6
+    (version,) = cluster.sql("SELECT value FROM secrets WHERE name = 'schema_version'", url)
+    assert bytes(version[0]) == b"2"
+
+
 @pytest.mark.usefixtures("on_postgresql")
 def test_two_writers_of_one_row_both_write(cluster: postgresql.Cluster) -> None:
     """REPEATABLE READ refuses the second one (40001), and the store runs it again."""

@@ -3,39 +3,26 @@
 Several processes may start on an empty directory at the same time. No file replaces another
 one: whoever comes second uses the key that is there. ``ca.pem`` is written last, so a
 directory that has it is complete; what a crash left before that is used the next time.
+CAs that follow are in directories below it: ``lineage`` tells their turns.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-)
 from cryptography.x509.oid import NameOID
 from sqlalchemy.engine import URL
 
-from pyscep.ca import creation, lineage
+from pyscep.ca import creation, lineage, making
 from pyscep.ca.generations import Generation
 from pyscep.ca.issuer import Issuer
-from pyscep.ca.keyfiles import (
-    KeyFileError,
-    read_identity,
-    read_key_file,
-    write_private,
-    write_public,
-)
+from pyscep.ca.keyfiles import KeyFileError, read_identity
 from pyscep.identity import Identity
 
 CREATION: Final = frozenset(
@@ -51,16 +38,6 @@ CREATION: Final = frozenset(
     )
 )
 """The arguments of ``create`` that are not settings of the running CA."""
-
-RA_KEY_TYPE: Final = "rsa-2048"
-_SIGNS: Final = "digitalSignature"
-_DECRYPTS: Final = "keyEncipherment"
-_RA_FILES: Final[dict[str, tuple[tuple[str, tuple[str, ...]], ...]]] = {
-    "ra": (("ra", (_SIGNS, _DECRYPTS)),),
-    "ra-split": (("ra", (_SIGNS,)), ("ra-encryption", (_DECRYPTS,))),
-    "ca": (),
-    "ndes": (("ra", (_SIGNS,)), ("ra-encryption", (_DECRYPTS,))),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,14 +115,14 @@ def create(
             is none.
     """
     turns = lineage.Lineage(base_url=base_url)
-    _check_topology(topology, key_type)
+    making.check_topology(topology, key_type)
     place = Path(directory)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     if exists(place):
         raise FileExistsError(f"there is a CA in {place}")
     if base_url is not None:
         turns.write(place)
-    _make(
+    making.make(
         place,
         common_name=common_name,
         organization=organization,
@@ -158,59 +135,6 @@ def create(
         parent_addresses=parent_addresses,
         addresses=turns.addresses(lineage.FIRST),
     )
-
-
-def _check_topology(topology: str, key_type: str) -> None:
-    if topology not in _RA_FILES:
-        raise ValueError(f"topology {topology!r} is none of {', '.join(_RA_FILES)}")
-    if topology == "ca" and not key_type.startswith("rsa"):
-        raise ValueError("requests are encrypted to RSA keys: a CA without RA needs one")
-
-
-def _make(
-    place: Path,
-    *,
-    common_name: str,
-    organization: str | None,
-    key_type: str,
-    validity: timedelta,
-    topology: str,
-    parent: Identity | None,
-    password: bytes | None,
-    now: datetime,
-    parent_addresses: creation.Addresses,
-    addresses: creation.Addresses,
-    starts: datetime | None = None,
-) -> None:
-    key = _key(place / "ca.key", key_type, password)
-    certificate = creation.make_ca(
-        key,
-        common_name=common_name,
-        organization=organization,
-        validity=validity,
-        now=now,
-        serial_number=_serial_number(),
-        decrypts=topology == "ca",
-        parent=parent,
-        parent_addresses=parent_addresses,
-        starts=starts,
-    )
-    ca = Identity(certificate, key)
-    for name, usages in _RA_FILES[topology]:
-        ra_key = _key(place / f"{name}.key", RA_KEY_TYPE, password)
-        ra = creation.make_ra(
-            ra_key,
-            ca,
-            usages=usages,
-            now=now,
-            serial_number=_serial_number(),
-            request_agent=topology == "ndes",
-            addresses=addresses,
-        )
-        # After a crash there may be one, of the same keys: the newer CA certificate counts.
-        write_public(place / f"{name}.pem", _pem(ra), replace=True)
-    chain = (parent.certificate, *parent.chain) if parent else ()
-    write_public(place / "ca.pem", _pem(certificate, *chain))
 
 
 def load(directory: str | os.PathLike[str], *, password: bytes | None = None) -> CaFiles:
@@ -275,11 +199,11 @@ def prepare_next(
             f"the present CA ends on {certificate.not_valid_after_utc:%Y-%m-%d}: the next one has "
             "to start before"
         )
-    _check_topology(present.topology, key_type)
+    making.check_topology(present.topology, key_type)
     organizations = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     name = lineage.unused_name(place)
     (place / name).mkdir(mode=0o700)
-    _make(
+    making.make(
         place / name,
         common_name=common_name or _next_name(certificate, name),
         organization=str(organizations[0].value) if organizations else None,
@@ -317,6 +241,24 @@ def switch(
         raise ValueError(f"the next CA is not valid before {begins:%Y-%m-%d %H:%M} UTC")
     turns.write(place)
     return load(place, password=password)
+
+
+def retire(directory: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """Forget the CAs before the present one; their files stay.
+
+    Returns:
+        Where their files are.
+
+    Raises:
+        FileNotFoundError: there is no CA.
+        ValueError: there is none before the present one.
+    """
+    place = Path(directory)
+    if not exists(place):
+        raise FileNotFoundError(f"there is no CA in {place}: no ca.pem")
+    turns = lineage.read(place)
+    turns.retired().write(place)
+    return tuple(place / name for name in turns.previous)
 
 
 def publish_at(directory: str | os.PathLike[str], base_url: str) -> None:
@@ -359,30 +301,3 @@ def _load(place: Path, addresses: creation.Addresses, name: str, password: bytes
         addresses=addresses,
         path=place,
     )
-
-
-def _key(path: Path, key_type: str, password: bytes | None) -> creation.CaKey:
-    """The key in a file, which is made if it is missing."""
-    if not path.exists():
-        key = creation.generate_key(key_type)
-        encryption = BestAvailableEncryption(password) if password else NoEncryption()
-        data = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
-        try:
-            write_private(path, data)
-        except FileExistsError:
-            pass  # another process was faster
-        else:
-            return key
-    found = read_key_file(path, password)
-    if not isinstance(found, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-        raise KeyFileError(f"{path} holds a key that is neither RSA nor EC")
-    return found
-
-
-def _pem(*certificates: x509.Certificate) -> bytes:
-    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
-
-
-def _serial_number() -> int:
-    """Positive and of 20 octets at most."""
-    return secrets.randbits(158) | 1 << 158

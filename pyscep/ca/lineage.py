@@ -77,6 +77,16 @@ class Lineage:
         previous = (self.current, *self.previous)
         return replace(self, current=self.next, next=None, previous=previous)
 
+    def retired(self) -> Lineage:
+        """Without the CAs before.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if not self.previous:
+            raise ValueError("there is no CA before the present one")
+        return replace(self, previous=())
+
     def write(self, place: Path) -> None:
         """Replace the file."""
         text = json.dumps(asdict(self), indent=2) + "\n"

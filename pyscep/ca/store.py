@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 CONFLICTS: Final = 5
 """How often a write that lost against another one is tried."""
-_CONFLICTS: Final = ("40001", "40P01", "42P07")
-"""SQLSTATE: not serializable, deadlock, and a table that somebody else has just made."""
+_CONFLICTS: Final = ("40001", "40P01", "42P07", "42701")
+"""SQLSTATE: not serializable, deadlock, and a table or column that somebody else just made."""
 _WAITS: Final = {"connect_timeout": "5", "tcp_user_timeout": "10000"}
 """For PostgreSQL: seconds until a server that does not answer is away, milliseconds until a
 connection is. libpq itself would wait for minutes."""

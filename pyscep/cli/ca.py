@@ -29,6 +29,7 @@ def ca_command() -> None:
       pyscep ca rollover prepare
       pyscep ca rollover status
       pyscep ca rollover switch
+      pyscep ca rollover retire
     """
 
 
@@ -156,6 +157,23 @@ def switch_command(out: Output, directory: str) -> None:
         f"{_line(data)}\n\nStart the server again: it issues under this CA then, and clients need "
         "its fingerprint.",
     )
+
+
+@rollover_group.command("retire")
+@directory_option
+@json_option
+def retire_command(out: Output, directory: str) -> None:
+    """Stop answering for the CAs before the present one.
+
+    Their certificates can't be renewed or revoked any more, and their CRLs are not published: do it
+    when the last one has ended, or when a key is lost. The files stay where they are.
+    """
+    from pyscep.ca import directory as files
+
+    with _failures(directory):
+        gone = [str(path) for path in files.retire(directory)]
+    text = "\n".join(f"retired: the CA in {path}" for path in gone)
+    out.result({"retired": gone}, f"{text}\n\nStart the server again.")
 
 
 @contextmanager
