@@ -70,6 +70,7 @@ CLANG := clang-19
 SECONDS := 60
 COUNT := 10000000
 SEED := 2026
+MUTANTS := 20
 CORPORA := build/corpora
 PRELOAD = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"
 NATIVE_TESTS := tests/test_twins.py tests/test_codec_query.py tests/test_codec_index.py \
@@ -94,6 +95,10 @@ sanitize: $(VENV)/dev.stamp ## tests of the codec and of messages, with ASan and
 	PYTHON=$(abspath $(PY)) CFLAGS=-DPYSCEP_PORTABLE tools/native-copy.sh portable
 	cd build/portable && PYSCEP_BACKEND=native PYSCEP_TWIN_MUTANTS=20000 \
 		$(abspath $(PY)) -m pytest --quiet -p no:cacheprovider tests/test_twins.py
+
+.PHONY: neon
+neon: ## the NEON kernel against the scalar one on an emulated AArch64, MUTANTS=20 of each seed
+	tools/neon.sh $(MUTANTS)
 
 .PHONY: valgrind
 valgrind: ## the inputs of the fuzz targets under valgrind's memcheck

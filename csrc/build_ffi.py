@@ -15,7 +15,7 @@ import sys
 from cffi import FFI
 
 SOURCES = ("crl.c", "dispatch.c", "index.c", "match.c", "query.c", "query_avx2.c",
-           "query_avx512.c", "tables.c")
+           "query_avx512.c", "query_neon.c", "tables.c")
 
 CDEF = """
 int64_t pyscep_decode_message(const uint8_t *text, size_t text_size, uint8_t *buffer,

@@ -45,7 +45,7 @@ enum pyscep_fault {
 #define PYSCEP_SLACK 64u
 #define PYSCEP_MAX_DEPTH 64u
 
-/* --- query text (query.c, query_avx2.c, query_avx512.c) ------------------------------- */
+/* --- query text (query.c, and query_*.c for vector instructions) ---------------------- */
 
 /* The raw value of a GET "message" parameter to DER.
  * buffer: text_size + PYSCEP_SLACK bytes; holds the result, and the unescaped text before. */
@@ -112,7 +112,13 @@ int64_t pyscep_find_serial(const uint8_t *data, size_t start, size_t end, const 
 
 /* --- choice of kernels (dispatch.c) ----------------------------------------------------- */
 
-enum pyscep_kernel { PYSCEP_SCALAR = 0, PYSCEP_AVX2 = 1, PYSCEP_AVX512 = 2 };
+enum pyscep_kernel {
+    PYSCEP_SCALAR = 0,
+    PYSCEP_AVX2 = 1,
+    PYSCEP_AVX512 = 2,
+    PYSCEP_NEON = 3,
+    PYSCEP_KERNELS = 4 /* how many there are, some of them on other machines */
+};
 
 /* Whether this machine can run a kernel. */
 int pyscep_kernel_available(int kernel);
@@ -149,6 +155,11 @@ extern const struct pyscep_kernels pyscep_scalar_kernels;
 #define PYSCEP_HAVE_AVX2 1
 extern const struct pyscep_kernels pyscep_avx2_kernels;
 extern const struct pyscep_kernels pyscep_avx512_kernels;
+#endif
+#if defined(__aarch64__) && defined(__ARM_NEON) && !defined(__ARM_BIG_ENDIAN) && \
+    defined(PYSCEP_BUILTINS)
+#define PYSCEP_HAVE_NEON 1
+extern const struct pyscep_kernels pyscep_neon_kernels;
 #endif
 const struct pyscep_kernels *pyscep_chosen_kernels(void);
 

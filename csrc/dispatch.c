@@ -1,10 +1,13 @@
 #include "codec.h"
 
-static const struct pyscep_kernels *const kernels[] = {
-    &pyscep_scalar_kernels,
+static const struct pyscep_kernels *const kernels[PYSCEP_KERNELS] = {
+    [PYSCEP_SCALAR] = &pyscep_scalar_kernels,
 #ifdef PYSCEP_HAVE_AVX2
-    &pyscep_avx2_kernels,
-    &pyscep_avx512_kernels,
+    [PYSCEP_AVX2] = &pyscep_avx2_kernels,
+    [PYSCEP_AVX512] = &pyscep_avx512_kernels,
+#endif
+#ifdef PYSCEP_HAVE_NEON
+    [PYSCEP_NEON] = &pyscep_neon_kernels,
 #endif
 };
 
@@ -27,6 +30,10 @@ int pyscep_kernel_available(int kernel)
                (__builtin_cpu_supports("avx512bw") != 0) &
                (__builtin_cpu_supports("avx512vbmi") != 0) &
                (__builtin_cpu_supports("avx512vbmi2") != 0);
+#endif
+#ifdef PYSCEP_HAVE_NEON
+    if (kernel == PYSCEP_NEON)
+        return 1;
 #endif
     return 0;
 }

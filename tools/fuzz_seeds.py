@@ -18,18 +18,45 @@ MOST = {"decode": 8_000}
 """Larger inputs only slow the fuzzer down; in bytes, 3,000 for the other targets."""
 
 SMALL_TEXTS = (
-    b"QUJD", b"QQ%3D%3D", b"QQ==", b"QQ", b"Q%55JD", b"%51%55%4A%44" * 12, b"QU\r\nJD", b"Q-_ ",
-    b"QUI%253D", b"%", b"%4", b"%zz", b"AA=A", b"A===", b"QUJD" * 40 + b"%2B" + b"QUJD" * 20,
+    b"QUJD",
+    b"QQ%3D%3D",
+    b"QQ==",
+    b"QQ",
+    b"Q%55JD",
+    b"%51%55%4A%44" * 12,
+    b"QU\r\nJD",
+    b"Q-_ ",
+    b"QUI%253D",
+    b"%",
+    b"%4",
+    b"%zz",
+    b"AA=A",
+    b"A===",
+    b"QUJD" * 40 + b"%2B" + b"QUJD" * 20,
+)
+# An escape that begins with the last byte of a block of 16 or 64, and ends the text or doesn't.
+EDGES = tuple(
+    (b"A" * (block - 1) + b"%2B").ljust(size, b"A")
+    for block in (16, 64)
+    for size in (*range(block + 2, block + 20), *range(2 * block - 2, 2 * block + 4))
 )
 SMALL_VALUES = (
-    "3000", "30800000", "3003020101", "308003020101 0000", "3084000000 03 020101", "3083ffff",
-    "240404020102", "0603551d0e", "30 0b 0603551d0e 3104 04020500", "a003020105",
+    "3000",
+    "30800000",
+    "3003020101",
+    "308003020101 0000",
+    "3084000000 03 020101",
+    "3083ffff",
+    "240404020102",
+    "0603551d0e",
+    "30 0b 0603551d0e 3104 04020500",
+    "a003020105",
 )
 
 
 def texts_and_values() -> tuple[set[bytes], set[bytes]]:
     """Query texts and encodings."""
-    texts, values = set(SMALL_TEXTS), {bytes.fromhex(value) for value in SMALL_VALUES}
+    texts, values = {*SMALL_TEXTS, *EDGES}, {bytes.fromhex(value) for value in SMALL_VALUES}
     for path in sorted(CORPUS.rglob("*.re[qs]*")):
         head, _, body = path.read_bytes().partition(b"\r\n\r\n")
         _, found, query = head.partition(b"\r\n")[0].partition(b"message=")

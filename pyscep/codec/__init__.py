@@ -2,7 +2,7 @@
 
 One back end is picked at import: the C kernels where they were built, the same functions in
 Python where not. ``BACKEND`` and ``KERNEL`` say which. ``PYSCEP_BACKEND=native|pure`` forces one,
-``PYSCEP_KERNEL=scalar|avx2|avx512`` a kernel of the native one; any other value is an error.
+``PYSCEP_KERNEL=scalar|avx2|avx512|neon`` a kernel of the native one; any other value is an error.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _native = _native_back_end()
 BACKEND: Final = "pure" if _native is None else "native"
 """Which implementation is live: ``native`` or ``pure``."""
 KERNEL: Final[str] = "python" if _native is None else _native.KERNEL
-"""What does the work: ``python``, ``scalar``, ``avx2`` or ``avx512``."""
+"""What does the work: ``python``, ``scalar``, ``avx2``, ``avx512`` or ``neon``."""
 
 attributes = _pure_shapes.attributes
 decode_message = _pure.decode_message

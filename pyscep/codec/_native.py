@@ -28,7 +28,7 @@ __all__ = [
     "window",
 ]
 
-_KERNELS: Final = {"scalar": 0, "avx2": 1, "avx512": 2}
+_KERNELS: Final = {"scalar": 0, "avx2": 1, "avx512": 2, "neon": 3}
 _SLACK: Final = 64
 _OFFSET_BITS: Final = 48
 _FEW_ROWS: Final = 1024
@@ -49,7 +49,7 @@ def _choose_kernel() -> str:
 
 
 KERNEL: Final = _choose_kernel()
-"""The kernel that is in use: ``scalar``, ``avx2`` or ``avx512``."""
+"""The kernel that is in use: ``scalar``, ``avx2``, ``avx512`` or ``neon``."""
 
 
 def _failed(result: int) -> Exception:
