@@ -129,9 +129,9 @@ def test_two_workers_on_one_store_under_load(tmp_path: Path) -> None:
         load = drive(site.port, [case.http("GET") for case in cases], 12)
         bodies = [body_of(response) for response in load.responses]
         serials = served_cases.check_all(cases, bodies, identity)
-        assert len(set(serials)) == len(cases)
+        assert len(set(serials) - {None}) == len(cases)
         rows = site.sql("SELECT serial FROM certificates WHERE state = 'issued'")
-        assert {serial for (serial,) in rows} == {f"{serial:x}" for serial in serials}
+        assert {serial for (serial,) in rows} == {f"{serial:x}" for serial in serials if serial}
         assert site.sql("SELECT count(*) FROM audit WHERE decision = 'granted'") == [(24,)]
         # The same requests again, perhaps by the other worker: the same certificates.
         again = drive(site.port, [case.http("POST") for case in cases], 12)
@@ -210,7 +210,7 @@ def test_what_is_in_flight_is_finished(tmp_path: Path, first_signal: int) -> Non
                 parts.append(part)
             bodies.append(body_of(b"".join(parts)))
         serials = served_cases.check_all(cases, bodies, identity)
-        assert len(set(serials)) == len(cases)
+        assert len(set(serials) - {None}) == len(cases)
         assert site.process.wait(PATIENCE) == 0
 
 
