@@ -63,8 +63,11 @@ class Measurement:
         for name, cell in cells.items():
             bodies = [body_of(response) for response in replies[name]]
             serials = check_all(self._cases[: len(bodies)], bodies, self._place.identity)
-            cell.checked = len(serials)
-            cell.serials_twice = len(serials) - len(set(serials))
+            issued = [serial for serial in serials if serial is not None]
+            cell.checked, cell.refused = len(serials), len(serials) - len(issued)
+            cell.serials_twice = len(issued) - len(set(issued))
+            if name != "micromdm" and (cell.refused or cell.serials_twice):
+                raise RuntimeError(f"{name}: {cell.refused} refused, {cell.serials_twice} twice")
         return cells
 
     def _batches(self) -> Iterator[Sequence[Case]]:

@@ -33,7 +33,9 @@ class Cell:
     caps: list[Sample] = field(default_factory=list)
     rss_mib: float = 0.0
     checked: int = 0
-    """Replies that were opened and checked, all good."""
+    """Replies that were opened and checked."""
+    refused: int = 0
+    """Among them, FAILURE although the request was good."""
     serials_twice: int = 0
     """Certificates with a serial number that another one had before."""
 
@@ -161,12 +163,13 @@ def text(cells: Cells, found: Sequence[Goal], about: Mapping[str, str]) -> str:
         for server, cell in servers.items():
             caps = statistics.median(one.rate for one in cell.caps) if cell.caps else None
             caps_us = statistics.median(one.cpu_us for one in cell.caps) if cell.caps else None
+            refused = f", {cell.refused} of them FAILURE" if cell.refused else ""
             twice = f", {cell.serials_twice} serial numbers twice" if cell.serials_twice else ""
             table.append(
                 f"| {name} | {server} | {cell.rate:.0f} | {cell.milliseconds(0.5):.1f} "
                 f"| {cell.milliseconds(0.99):.1f} | {cell.cpu_us:.0f} | {cell.rss_mib:.0f} "
                 f"| {_number(caps)} | {_number(caps_us)} | {cell.own_us:.0f} "
-                f"| {cell.checked}{twice} |"
+                f"| {cell.checked}{refused}{twice} |"
             )
     where = [f"| {name} | {value} |" for name, value in about.items()]
     return f"""# Served throughput, measured
@@ -212,6 +215,7 @@ def as_json(cells: Cells, found: Sequence[Goal], about: Mapping[str, str]) -> di
                     "caps_rates": [one.rate for one in cell.caps],
                     "p50_ms": cell.milliseconds(0.5), "p99_ms": cell.milliseconds(0.99),
                     "rss_mib": cell.rss_mib, "checked": cell.checked,
+                    "refused": cell.refused,
                     "serials_twice": cell.serials_twice,
                 }
                 for server, cell in servers.items()

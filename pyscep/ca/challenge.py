@@ -256,7 +256,8 @@ class OneTimeChallenges:
     def verify(self, request: ChallengeRequest) -> Granted | Refused:
         match = _SHAPE.fullmatch(request.password)
         number, secret = match.groups() if match else ("", "")
-        row = self._store.first(_BY_ID, {"number": number})
+        # What has not even the shape of a challenge may be another provider's: nothing to find.
+        row = self._store.first(_BY_ID, {"number": number}) if match else None
         # The same work with and without a row.
         known = bytes(row["mac"]) if row else b"-" * 32
         right = hmac.compare_digest(self._mac(number, secret), known)

@@ -25,8 +25,8 @@ T = TypeVar("T")
 
 MAX_GROUP: Final = 64
 """How many writes share a transaction."""
-_TRY_AGAIN: Final = 0.0005
-"""Seconds from one try to write to the next, while another process writes."""
+_TRY_AGAIN: Final = (0.0005, 0.002)
+"""Seconds from one try to write to the next, while another process writes: first and most."""
 BEGINS_ITSELF: Final = "pyscep_begins_itself"
 """Execution option of a connection whose transactions are begun here, not by SQLAlchemy."""
 
@@ -162,6 +162,7 @@ class GroupCommit:
         would hardly get in.
         """
         deadline = time.monotonic() + self._patience
+        pause = _TRY_AGAIN[0]
         while True:
             try:
                 driver.execute("BEGIN IMMEDIATE")
@@ -169,7 +170,8 @@ class GroupCommit:
                 busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
                 if not busy or time.monotonic() > deadline:
                     raise
-                time.sleep(_TRY_AGAIN)
+                time.sleep(pause)
+                pause = min(2 * pause, _TRY_AGAIN[1])
             else:
                 return
 

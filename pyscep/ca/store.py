@@ -260,6 +260,8 @@ def _tune_sqlite(engine: Engine, busy_timeout: float) -> None:
         # An enrollment changes about 25 pages, most of them again and again: the more of them
         # wait in the log, the fewer are written twice. 16 MiB, by 4 KiB each.
         cursor.execute("PRAGMA wal_autocheckpoint = 4096")
+        # What undoes a savepoint is no file.
+        cursor.execute("PRAGMA temp_store = MEMORY")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.close()
 

@@ -182,7 +182,7 @@ def serve_command(
                 ready=lambda sock: _ready(ca, settings, site.url_of(sock, host)),
             )
 
-    listen(out, host, port, workers, open_site, _ready_text)
+    listen(out, host, port, workers, layer, open_site, _ready_text)
 
 
 def operations_for(trusted_proxies: tuple[str, ...], workers: int = 1) -> Operations:

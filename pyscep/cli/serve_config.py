@@ -68,7 +68,7 @@ def serve_config(
             yield Served(app=app, connections=layer.connections, ready=ready)
 
     port = config.server.port if port is None else port
-    listen(out, bound_host, port, workers, open_site, _ready_text)
+    listen(out, bound_host, port, workers, layer, open_site, _ready_text)
 
 
 def _ready(opened: Any, path: str, origin: str) -> dict[str, Any]:

@@ -43,6 +43,7 @@ def listen(
     host: str,
     port: int,
     workers: int,
+    layer: Operations,
     open_site: OpenSite,
     text: Callable[[dict[str, Any]], str],
 ) -> None:
@@ -53,6 +54,7 @@ def listen(
         host: to listen on.
         port: to listen on; 0 takes a free one.
         workers: processes that answer; one is this one.
+        layer: limits, numbers and health.
         open_site: opens what is served, in the process that serves it.
         text: what is shown, for people.
 
@@ -67,7 +69,7 @@ def listen(
 
     with _logs(out):
         if workers > 1:
-            _serve_by_workers(out, host, port, workers, open_site, show)
+            _serve_by_workers(out, host, port, workers, layer, open_site, show)
         with open_site() as served, _bound(host, port, 1)[0] as sock:
             site.serve(
                 served.app,
@@ -114,13 +116,18 @@ def _serve_by_workers(
     host: str,
     port: int,
     workers: int,
+    layer: Operations,
     open_site: OpenSite,
     show: Callable[[dict[str, Any]], None],
 ) -> None:
     from pyscep.site import serve as site
+    from pyscep.site.shared_numbers import SharedNumbers
     from pyscep.site.workers import Supervisor
 
+    numbers = SharedNumbers(workers)
+
     def work(worker: Worker) -> None:
+        layer.metrics.share(numbers, worker.number)
         with open_site() as served:
             site.serve(
                 served.app,

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from threading import Lock
-from typing import Final, assert_never
+from typing import Any, Final, assert_never
 
 from pyscep.ca.audit import Decision
 from pyscep.events import AuthorityFailed, RequestAnswered, RequestRejected, ServerEvent
 from pyscep.messages import Failure, Pending
+from pyscep.site.shared_numbers import SharedNumbers
 
 MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -39,6 +40,8 @@ _HELP: Final = {
 }
 
 Labels = tuple[tuple[str, str], ...]
+_COUNTERS: Final = frozenset(name for name, (kind, _) in _HELP.items() if kind == "counter")
+_IN_PROGRESS: Final = "pyscep_http_in_progress"
 
 
 class Metrics:
@@ -49,9 +52,10 @@ class Metrics:
         self._values: dict[str, dict[Labels, float]] = defaultdict(lambda: defaultdict(float))
         self._buckets = [0] * (len(SECONDS) + 1)
         self._sum = 0.0
+        self._others: Callable[[], Sequence[Mapping[str, Any]]] = tuple
         self.set("pyscep_info", 1, version=_version())
         self.set("pyscep_start_time_seconds", round(time.time(), 3))
-        self.set("pyscep_http_in_progress", 0)
+        self.set(_IN_PROGRESS, 0)
 
     def add(self, name: str, amount: float = 1, **labels: str) -> None:
         """Add to a counter or gauge."""
@@ -90,10 +94,57 @@ class Metrics:
         """Count what the CA decides."""
         self.add("pyscep_decisions_total", action=decision.action, decision=decision.decision)
 
+    def share(self, shared: SharedNumbers, number: int) -> None:
+        """Tell of all workers from now on, and go on from what this one's predecessor had.
+
+        Args:
+            shared: the memory of all workers.
+            number: of this one.
+        """
+        before = shared.read(number)
+        if before is not None:
+            self._take(before, gauges=False)
+        self._others = lambda: shared.others(number)
+        shared.keep_writing(number, self.numbers)
+
+    def numbers(self) -> dict[str, Any]:
+        """All numbers of this process, for JSON."""
+        with self._lock:
+            return {
+                "values": [
+                    [name, labels, value]
+                    for name, of_labels in self._values.items()
+                    for labels, value in of_labels.items()
+                ],
+                "buckets": list(self._buckets),
+                "sum": self._sum,
+            }
+
     def render(self) -> str:
         """All numbers as text."""
+        others = self._others()
+        if others:
+            whole = Metrics()
+            for numbers in (self.numbers(), *others):
+                whole._take(numbers, gauges=True)
+            return whole.render()
         with self._lock:
             return "".join(f"{line}\n" for line in self._lines())
+
+    def _take(self, numbers: Mapping[str, Any], *, gauges: bool) -> None:
+        """Add the numbers of another process; a gauge but one has the smallest value."""
+        with self._lock:
+            for name, labels, value in numbers["values"]:
+                key = tuple((label, text) for label, text in labels)
+                if name in _COUNTERS or (gauges and name == _IN_PROGRESS):
+                    self._values[name][key] += value
+                elif gauges:
+                    self._values[name][key] = min(value, self._values[name].get(key, value))
+            self._buckets = [
+                ours + theirs
+                for ours, theirs in zip(self._buckets, numbers["buckets"], strict=True)
+            ]
+            self._sum += numbers["sum"]
 
     def _lines(self) -> Iterator[str]:
         for name, (kind, text) in _HELP.items():
