@@ -150,7 +150,7 @@ class CertificateRequest:
                     pairs.append((name.text("name"), value.text("value")))
         return tuple(pairs)
 
-    @property
+    @lazy
     def subject_name(self) -> x509.Name:
         """The subject in cryptography's form.
 
@@ -272,7 +272,9 @@ def create(
     info = _INFO.fill(
         subject.public_bytes(), public_key_der(key.public_key()), b"".join(sorted(attributes))
     )
-    return CertificateRequest(signed(info, scheme, key))
+    request = CertificateRequest(signed(info, scheme, key))
+    request.__dict__["subject_name"] = subject
+    return request
 
 
 _INFO: Final = Template(

@@ -117,7 +117,8 @@ def test_bad_padding_looks_the_same_in_both(pad: Any, size: int) -> None:
 
 @pytest.mark.parametrize("cek", [bytes(15), bytes(17)])
 def test_a_key_of_a_wrong_length(cek: bytes) -> None:
-    with pytest.raises(DecryptionError, match="does not open with our key"):
+    # Under the random key in its place, one plaintext of 256 happens to be padded well.
+    with pytest.raises((DecryptionError, DecodeError)):
         read(reply(PLAIN["one CRL"], cek=cek).build())
 
 

@@ -33,7 +33,7 @@ _TEMPLATE: Final = Template(
                     (
                         der.SEQUENCE,
                         _VERSION_0,
-                        "rid",
+                        (der.SEQUENCE, "issuer", "serialNumber"),
                         "keyEncryptionAlgorithm",
                         (der.OCTET_STRING, "encryptedKey"),
                     ),
@@ -81,7 +81,8 @@ class Sealer:
         missing = block - size % block
         self._padding = b"%c" % missing * missing
         self._values = (
-            recipient.issuer_and_serial_der,
+            recipient.issuer,
+            recipient.serial_der,
             algorithm,
             key.encrypt(content_key, padding),
             cipher.oid,

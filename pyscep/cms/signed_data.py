@@ -230,7 +230,7 @@ def _template(*, content: bool, bag: bool) -> Template:
     signer_info = (
         der.SEQUENCE,
         _VERSION_1,
-        "sid",
+        (der.SEQUENCE, "issuer", "serialNumber"),
         "digestAlgorithm",
         (0xA0, "signedAttrs"),
         "signatureAlgorithm",
@@ -288,7 +288,8 @@ def sign(
     return _TEMPLATES[content is not None, bag != b""].fill(
         scheme.digest.identifier,
         *optional,
-        raw.issuer_and_serial_der,
+        raw.issuer,
+        raw.serial_der,
         scheme.digest.identifier,
         signed,
         scheme.identifier,
@@ -320,7 +321,8 @@ def sign_in_place(
             size,
             scheme.digest.identifier,
             raw.der,
-            raw.issuer_and_serial_der,
+            raw.issuer,
+            raw.serial_der,
             scheme.digest.identifier,
             signed,
             scheme.identifier,
