@@ -75,14 +75,13 @@ class EnvelopedData:
     content_type: bytes
     content_algorithm: der.Node
 
-    def __init__(
-        self, data: bytes, places: Sequence[int] | None, content: der.Node | None = None
-    ) -> None:
+    _content: der.Node
+    """encryptedContent, where ``_places`` is None."""
+
+    def __init__(self, data: bytes, places: Sequence[int] | None) -> None:
         self._data = data
         self._places = places
         """Start, content and end of each slot of ``_USUAL``; None in any other form."""
-        self._content = content
-        """encryptedContent in any other form."""
 
     def __getattr__(self, name: str) -> Any:  # a part that has not been made yet
         if self._places is None or name not in EnvelopedData.__slots__:
@@ -95,7 +94,6 @@ class EnvelopedData:
         at = self._places
         if at is not None:
             return der.Node(self._data, at[21], at[22], at[23])
-        assert self._content is not None  # noqa: S101 - for the type checker
         return self._content
 
     @property
@@ -191,7 +189,8 @@ def read_any_enveloped_data(data: bytes) -> EnvelopedData:
     if len(infos) > MAX_RECIPIENTS:
         raise DecodeError("too many recipients", offset=rest[0].start)
     content = rest[1].fields(der.SEQUENCE, 3, "encryptedContentInfo")
-    envelope = EnvelopedData(data, None, content[2])
+    envelope = EnvelopedData(data, None)
+    envelope._content = content[2]
     envelope.version = fields[0].integer("EnvelopedData.version")
     envelope.recipients = tuple(_recipient(info) for info in infos if info.tag == der.SEQUENCE)
     envelope.recipient_count = len(infos)

@@ -90,13 +90,13 @@ class SignedData:
     crls: tuple[der.Node, ...]
     signers: tuple[SignerInfo, ...]
 
-    def __init__(
-        self, data: bytes, places: Sequence[int] | None, content: der.Node | None = None
-    ) -> None:
+    _content: der.Node | None
+    """What eContent holds, where ``_places`` is None."""
+
+    def __init__(self, data: bytes, places: Sequence[int] | None) -> None:
         self._data = data
         self._places = places
         """Start, content and end of each slot of ``_USUAL``; None in any other form."""
-        self._content = content
 
     def __getattr__(self, name: str) -> Any:  # a part that has not been made yet
         if self._places is None or name not in SignedData.__slots__:
@@ -230,7 +230,8 @@ def signed_data_from(node: der.Node) -> SignedData:
         raise DecodeError("SignedData without signerInfos", offset=node.start)
     if len(certificates) > MAX_CERTIFICATES:
         raise DecodeError("too many certificates", offset=node.start)
-    message = SignedData(node.data, None, content)
+    message = SignedData(node.data, None)
+    message._content = content
     message.version = version
     message.content_type = encapsulated[0].expect(der.OID, "eContentType").raw
     message.certificates = certificates
