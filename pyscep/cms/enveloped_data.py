@@ -51,6 +51,11 @@ class Recipient:
         self.encrypted_key = encrypted_key
 
 
+_PARTS: Final = frozenset(
+    {"content_algorithm", "content_type", "recipient_count", "recipients", "version"}
+)
+
+
 class EnvelopedData:
     """An EnvelopedData as received.
 
@@ -84,10 +89,10 @@ class EnvelopedData:
         """Start, content and end of each slot of ``_USUAL``; None in any other form."""
 
     def __getattr__(self, name: str) -> Any:  # a part that has not been made yet
-        if self._places is None or name not in EnvelopedData.__slots__:
+        if name not in _PARTS or self._places is None:
             raise AttributeError(name)
         _make_parts(self, self._data, self._places)
-        return getattr(self, name)
+        return object.__getattribute__(self, name)
 
     @property
     def encrypted_node(self) -> der.Node:

@@ -67,6 +67,9 @@ class SignerInfo:
         return attributes
 
 
+_PARTS: Final = frozenset({"certificates", "content_type", "crls", "signers", "version"})
+
+
 class SignedData:
     """A SignedData as received, not verified.
 
@@ -99,10 +102,10 @@ class SignedData:
         """Start, content and end of each slot of ``_USUAL``; None in any other form."""
 
     def __getattr__(self, name: str) -> Any:  # a part that has not been made yet
-        if self._places is None or name not in SignedData.__slots__:
+        if name not in _PARTS or self._places is None:
             raise AttributeError(name)
         _make_parts(self, self._data, self._places)
-        return getattr(self, name)
+        return object.__getattribute__(self, name)
 
     @property
     def content_node(self) -> der.Node | None:
