@@ -50,15 +50,14 @@ static int check_primitive(const uint8_t *content, size_t size, uint8_t kind, ui
     return size > 0 && content[0] <= 7 ? 0 : PYSCEP_BAD_PRIMITIVE;
 }
 
-/* Count the values of an encoding that has definite lengths only and is sound, as nearly all are;
- * 0 if it isn't, and pyscep_index has to look. No table is written, nothing else is remembered
- * of a container than where it ends. */
-static size_t count_plain(const uint8_t *data, size_t size, size_t most, uint32_t max_depth,
-                          size_t max_trailing)
+int pyscep_is_plain(const uint8_t *data, size_t size, size_t most, uint32_t max_depth,
+                    size_t max_trailing)
 {
     size_t limits[PYSCEP_MAX_DEPTH];
     size_t position = 0, limit = size, number = 0;
     uint32_t depth = 0;
+    if (size > UINT32_MAX - 2 || max_depth > PYSCEP_MAX_DEPTH)
+        return 0;
     do {
         if (limit - position < 2 || number == most)
             return 0;
@@ -88,7 +87,7 @@ static size_t count_plain(const uint8_t *data, size_t size, size_t most, uint32_
         while (depth > 0 && position == limit)
             limit = limits[--depth];
     } while (depth > 0);
-    return size - position > max_trailing ? 0 : number;
+    return size - position <= max_trailing;
 }
 
 struct container {
@@ -110,11 +109,6 @@ int64_t pyscep_index(const uint8_t *data, size_t size, uint32_t *rows, size_t ro
         return PYSCEP_FAIL(PYSCEP_EMPTY, 0);
     if (size > UINT32_MAX - 2 || max_depth > PYSCEP_MAX_DEPTH)
         return PYSCEP_FAIL(PYSCEP_TOO_DEEP, 0);
-    if (!rows && leaf_depth > max_depth) {
-        number = count_plain(data, size, row_count, max_depth, max_trailing);
-        if (number > 0)
-            return (int64_t)number;
-    }
     do {
         start = position;
         if (limit - start < 2) {

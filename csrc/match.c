@@ -174,9 +174,11 @@ int64_t pyscep_read(const uint8_t *data, size_t size, size_t max_nodes, uint32_t
                     size_t max_trailing, const uint8_t *program, size_t program_size,
                     uint32_t *slots, size_t slot_count)
 {
-    int64_t count =
-        pyscep_index(data, size, NULL, max_nodes, max_depth + 1, max_depth, max_trailing);
-    if (count < 0)
-        return count;
+    if (!pyscep_is_plain(data, size, max_nodes, max_depth, max_trailing)) {
+        int64_t count =
+            pyscep_index(data, size, NULL, max_nodes, max_depth + 1, max_depth, max_trailing);
+        if (count < 0)
+            return count;
+    }
     return pyscep_match(data, size, program, program_size, slots, slot_count);
 }

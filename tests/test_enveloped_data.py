@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import secrets
 import subprocess
 from dataclasses import replace
@@ -117,6 +118,20 @@ def shape(*fields: bytes, content: bytes | None = None) -> bytes:
 VERSION, ONE = asn1.integer(0), asn1.set_of(Recipient(party=CA).build(bytes(16), asn1.DER))
 AES = asn1.algorithm("2.16.840.1.101.3.4.1.2", asn1.octets(bytes(16)))
 CONTENT = asn1.seq(asn1.oid(DATA), AES, asn1.tlv(0x80, bytes(16)))
+
+
+@pytest.mark.parametrize("parts", [(VERSION, ONE, CONTENT), (VERSION, ONE, CONTENT,
+                                                              asn1.tlv(0xA1))],
+                         ids=["usual", "any"])
+def test_parts_are_made_when_they_are_asked_for(parts: tuple[bytes, ...]) -> None:
+    read = enveloped_data.read_enveloped_data(shape(*parts))
+    twin = copy.copy(read)
+    assert read.recipients is read.recipients
+    assert twin.recipient_count == 1
+    assert twin.encrypted_content == twin.encrypted_node.value == bytes(16)
+    for name in ("colour", "__fspath__"):
+        with pytest.raises(AttributeError):
+            getattr(read, name)
 
 
 def test_originator_info_is_passed_over() -> None:

@@ -39,6 +39,20 @@ def refuses(status: int, method: str = "GET", limits: HttpLimits | None = None,
 # --- values ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("rest", [
+    b"QUJD", b"QUJD&x=y", b"QUJD&message=REVG", b"QUJD&operation=GetCACert", b"QUJD&", b"QUJD&&",
+    b"", b"&message=QUJD", b"!", b"QUJD" * 9000, b"QUJD?operation=GetCACaps"])
+def test_the_usual_query_is_read_as_any_other(rest: bytes) -> None:
+    def outcome(query: bytes) -> Any:
+        try:
+            return parse(query=query)
+        except HttpError as error:
+            return error.status, error.reason
+
+    usual = outcome(b"operation=PKIOperation&message=" + rest)
+    assert usual == outcome(b"?operation=PKIOperation&message=" + rest)
+
+
 def test_headers_and_url() -> None:
     request = HttpRequest(
         method="GET", origin="https://ca.example", path="/scep", query=b"a=b",

@@ -69,6 +69,18 @@ FAR_APART = sifted(1024) * sifted(1024, seed=4)
 """A modulus with nothing wrong: nobody looks whether its factors are primes."""
 
 
+def test_a_class_of_keys_may_be_registered_late() -> None:
+    class Token(Key):
+        pass
+
+    class Stranger:
+        pass
+
+    assert [module.KINDS[kind] for kind in (Token, Stranger, Token)] == ["rsa", "", "rsa"]
+    rsa.RSAPublicKey.register(Stranger)
+    assert module.KINDS[Stranger] == "rsa"
+
+
 def test_ordinary_keys_pass() -> None:
     check(keys.rsa_key("client").public_key())
     check(keys.rsa_key("client 3072", 3072).public_key())

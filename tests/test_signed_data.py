@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import subprocess
 from pathlib import Path
@@ -253,6 +254,19 @@ def test_algorithm_protection_that_is_refused(
 ) -> None:
     with pytest.raises(error):
         verify(message(**protection(*parts)))
+
+
+@pytest.mark.parametrize("data", [message(), message(style=asn1.BER)], ids=["usual", "any"])
+def test_parts_are_made_when_they_are_asked_for(data: bytes) -> None:
+    read = signed_data.read_signed_data(data)
+    twin = copy.copy(read)
+    assert read.signers is read.signers
+    assert twin.version == read.version == 1
+    assert twin.content == read.content == b"content"
+    assert twin.content_node is not None
+    for name in ("colour", "__fspath__"):
+        with pytest.raises(AttributeError):
+            getattr(read, name)
 
 
 # --- the form that was signed ----------------------------------------------------------

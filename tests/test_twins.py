@@ -179,27 +179,30 @@ def test_large_input(both: twins.Twins, data: bytes) -> None:
 
 def every_instruction() -> bytes:
     builder = ShapeBuilder().take_open(0x30, "all").same(b"\x05\x00").take_any("any").pass_over()
-    builder.open(0x31).leave().take_optional(0xA0, "some").take(4, "octets")
+    builder.open(0x31).leave().take_optional(0xA0, "some").take_few(0xA1, "few", 2)
+    builder.take(4, "octets")
     return builder.close().build().program
 
 
 def test_every_instruction_of_a_shape(both: twins.Twins) -> None:
     program = every_instruction()
     parts = [b"\x05\x00", b"\x02\x01\x07", b"\x04\x02ab", b"\x31\x03\x01\x01\xff",
-             b"\xa0\x02\x05\x00", b"\x04\x81\x01x"]
+             b"\xa0\x02\x05\x00", b"\xa1\x04\x05\x00\x05\x00", b"\x04\x81\x01x"]
     whole = asn1.seq(*parts)
-    assert _pure_shapes.match(whole, program, 4)
-    texts = [whole, asn1.seq(*parts[:4], parts[5]), asn1.seq(*parts, b"\x05\x00"),
-             whole + b"\x05\x00"]
-    texts += [asn1.seq(*parts[:at], *parts[at + 1:]) for at in range(6)]
+    assert _pure_shapes.match(whole, program, 5)
+    texts = [whole, asn1.seq(*parts[:4], *parts[5:]), asn1.seq(*parts, b"\x05\x00"),
+             whole + b"\x05\x00", asn1.seq(*parts[:5])]
+    texts += [asn1.seq(*parts[:at], *parts[at + 1:]) for at in range(7)]
+    texts += [asn1.seq(*parts[:5], asn1.tlv(0xA1, inside), parts[6])
+              for inside in (b"", asn1.null(), asn1.null() * 3, b"\x30\x80\x00\x00")]
     texts += [whole[:at] for at in range(len(whole))]
     texts += [whole[:at] + bytes([byte]) + whole[at + 1:]
               for at in range(len(whole))
               for byte in (0, 5, 0x30, 0x7F, 0x80, 0x81, 0x84, 0x85, 0xFF)]
     for data in texts:
         for cut in (program, program[:-1], program + b"\x63"):
-            found = _pure_shapes.match(data, cut, 4) if cut[-1] != 0x63 else None
-            twins.same(found, both.match(data, cut, 4), "match", data)
+            found = _pure_shapes.match(data, cut, 5) if cut[-1] != 0x63 else None
+            twins.same(found, both.match(data, cut, 5), "match", data)
 
 
 @pytest.mark.parametrize("operation", [b"\x01\x30", b"\x09\x30\x00"])
@@ -340,7 +343,18 @@ def test_depth_beyond_the_stack_of_c_is_refused() -> None:
     assert caught.value.reason == REASONS[Fault.TOO_DEEP]
 
 
+def test_depth_beyond_the_stack_of_c_is_refused_with_a_shape() -> None:
+    with twins.kernel("scalar") as native:
+        program = ShapeBuilder().take_any("whole").build().program
+        read = native.reader(program, 1, max_depth=65, max_nodes=10)
+        with pytest.raises(DecodeError) as caught:
+            read(b"\x30\x80" * 100, 0)
+    assert caught.value.reason == REASONS[Fault.TOO_DEEP]
+
+
 def test_four_gigabytes_are_refused_before_they_are_read() -> None:
     with twins.kernel("scalar") as native:
         null = native.ffi.NULL
         assert native.lib.pyscep_index(b"\x05\x00", 1 << 32, null, 10, 25, 24, 0) == -(12 << 48)
+        assert native.lib.pyscep_read(
+            b"\x05\x00", 1 << 32, 10, 24, 0, b"", 0, null, 0) == -(12 << 48)

@@ -34,6 +34,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint32_t *rows = room_for(4 * row_count * sizeof *rows);
     int64_t count = pyscep_index(copy, size, rows, row_count, leaf_depth, max_depth, trailing);
     REQUIRE(pyscep_index(copy, size, NULL, row_count, leaf_depth, max_depth, trailing) == count);
+    if (pyscep_is_plain(copy, size, row_count, max_depth, trailing))
+        REQUIRE(pyscep_index(copy, size, NULL, row_count, max_depth + 1, max_depth, trailing) > 0);
     if (count < 0) {
         require_fault(count, size);
     } else {

@@ -5,6 +5,7 @@
 #define OPEN(tag) PYSCEP_OP_OPEN, tag
 #define TAKE(tag, slot) PYSCEP_OP_TAKE, tag, slot
 #define TAKE_OPEN(tag, slot) PYSCEP_OP_TAKE_OPEN, tag, slot
+#define TAKE_FEW(tag, slot, most) PYSCEP_OP_TAKE_FEW, tag, slot, most
 #define TAKE_OPTIONAL(tag, slot) PYSCEP_OP_IF, tag, 3, TAKE(tag, slot)
 
 enum { SLOTS = 16, PLACES = 64 };
@@ -14,7 +15,7 @@ static const uint8_t request[] = {
     TAKE_OPTIONAL(0xa0, 3), PYSCEP_OP_CLOSE, TAKE(0x30, 4), TAKE(0x03, 5), PYSCEP_OP_CLOSE};
 static const uint8_t signed_data[] = {
     OPEN(0x30), PYSCEP_OP_PASS, OPEN(0xa0), TAKE_OPEN(0x30, 0), TAKE(0x02, 1), TAKE(0x31, 2),
-    OPEN(0x30), PYSCEP_OP_TAKE_ANY, 3, PYSCEP_OP_LEAVE, TAKE_OPTIONAL(0xa0, 4),
+    OPEN(0x30), PYSCEP_OP_TAKE_ANY, 3, PYSCEP_OP_LEAVE, PYSCEP_OP_IF, 0xa0, 4, TAKE_FEW(0xa0, 4, 3),
     TAKE_OPTIONAL(0xa1, 5), OPEN(0x31), PYSCEP_OP_TAKE_ANY, 6, PYSCEP_OP_CLOSE,
     PYSCEP_OP_CLOSE, PYSCEP_OP_CLOSE, PYSCEP_OP_CLOSE};
 static const uint8_t version[] = {OPEN(0x30), PYSCEP_OP_SAME, 3, 0x02, 0x01, 0x00,
@@ -42,10 +43,19 @@ static void match(const uint8_t *data, size_t size, const uint8_t *program, size
 {
     uint32_t *slots = room_for(3 * SLOTS * sizeof *slots);
     uint8_t *copy = copy_of(program, program_size);
-    if (pyscep_match(data, size, copy, program_size, slots, SLOTS))
+    uint32_t *again = room_for(3 * SLOTS * sizeof *again);
+    int matched = pyscep_match(data, size, copy, program_size, slots, SLOTS);
+    if (matched)
         for (size_t slot = 0; slot < SLOTS; slot++)
             if (slots[3 * slot + 2] != 0)
                 require_place(slots + 3 * slot, 0, size);
+    /* Reading is checking, then matching. */
+    int64_t checked = pyscep_index(data, size, NULL, 200, 25, 24, 8);
+    int64_t read = pyscep_read(data, size, 200, 24, 8, copy, program_size, again, SLOTS);
+    REQUIRE(read == (checked < 0 ? checked : matched));
+    if (read > 0)
+        REQUIRE(memcmp(slots, again, 3 * SLOTS * sizeof *slots) == 0);
+    free(again);
     free(copy);
     free(slots);
 }

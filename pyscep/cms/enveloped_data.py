@@ -49,6 +49,11 @@ class Recipient:
         self.encrypted_key = encrypted_key
 
 
+_PARTS: Final = frozenset(
+    {"content_algorithm", "content_type", "recipient_count", "recipients", "version"}
+)
+
+
 class EnvelopedData:
     """An EnvelopedData as received.
 
@@ -72,28 +77,25 @@ class EnvelopedData:
     recipient_count: int
     content_type: bytes
     content_algorithm: der.Node
+    _content: der.Node
+    """encryptedContent, where ``_places`` is None."""
 
-    def __init__(
-        self, data: Octets, places: Sequence[int] | None, content: der.Node | None = None
-    ) -> None:
+    def __init__(self, data: Octets, places: Sequence[int] | None) -> None:
         self._data = data
         self._places = places
         """Start, content and end of each slot of ``_USUAL``; None in any other form."""
-        self._content = content
-        """encryptedContent in any other form."""
 
     def __getattr__(self, name: str) -> Any:  # a part that has not been made yet
-        if self._places is None or name not in EnvelopedData.__slots__:
+        if name not in _PARTS or self._places is None:
             raise AttributeError(name)
         _make_parts(self, self._data, self._places)
-        return getattr(self, name)
+        return object.__getattribute__(self, name)
 
     @property
     def encrypted_node(self) -> der.Node:
         at = self._places
         if at is not None:
             return der.Node(bytes(self._data), at[21], at[22], at[23])
-        assert self._content is not None  # noqa: S101 - for the type checker
         return self._content
 
     @property
@@ -194,7 +196,8 @@ def read_any_enveloped_data(data: bytes) -> EnvelopedData:
     if len(infos) > MAX_RECIPIENTS:
         raise DecodeError("too many recipients", offset=rest[0].start)
     content = rest[1].fields(der.SEQUENCE, 3, "encryptedContentInfo")
-    envelope = EnvelopedData(data, None, content[2])
+    envelope = EnvelopedData(data, None)
+    envelope._content = content[2]
     envelope.version = fields[0].integer("EnvelopedData.version")
     envelope.recipients = tuple(_recipient(info) for info in infos if info.tag == der.SEQUENCE)
     envelope.recipient_count = len(infos)

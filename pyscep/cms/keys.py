@@ -87,14 +87,14 @@ def _has_close_factors(modulus: int) -> bool:
     of the hundred rounds to ask it with large numbers.
     """
     root = math.isqrt(modulus)
-    if root * root == modulus:
+    # Reduced once by the product of all sieves: dividing what is long is what takes time.
+    low_root, low_modulus = root % _ALL_SIEVES, modulus % _ALL_SIEVES
+    if (low_root * low_root - low_modulus) % _ALL_SIEVES == 0 and root * root == modulus:
         return True
     root += 1
     rounds = (1 << _FERMAT_ROUNDS) - 1
-    # Once by the product of all of them: dividing what is long is what takes time.
-    low_root, low_modulus = root % _ALL_SIEVES, modulus % _ALL_SIEVES
     for sieve in _SIEVES:
-        rounds &= _possible_rounds(low_root % sieve, low_modulus % sieve, sieve)
+        rounds &= _possible_rounds((low_root + 1) % sieve, low_modulus % sieve, sieve)
     while rounds:
         k = rounds.bit_length() - 1
         rest = (root + k) ** 2 - modulus

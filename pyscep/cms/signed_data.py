@@ -188,8 +188,9 @@ def _check_signature(
     signature: bytes,
 ) -> None:
     received = None
-    if not attributes.is_indefinite:
-        received = b"\x31" + attributes.data[attributes.start + 1 : attributes.end]
+    data, start = attributes.data, attributes.start
+    if data[start + 1] != 0x80:
+        received = b"\x31" + data[start + 1 : attributes.end]
         try:
             signatures.verify(key, algorithm, digest, signature, received)
             return

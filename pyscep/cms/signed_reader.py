@@ -68,6 +68,9 @@ class SignerInfo:
         return attributes
 
 
+_PARTS: Final = frozenset({"certificates", "content_type", "crls", "signers", "version"})
+
+
 class SignedData:
     """A SignedData as received, not verified.
 
@@ -91,19 +94,19 @@ class SignedData:
     crls: tuple[der.Node, ...]
     signers: tuple[SignerInfo, ...]
 
-    def __init__(
-        self, data: bytes, places: Sequence[int] | None, content: der.Node | None = None
-    ) -> None:
+    _content: der.Node | None
+    """What eContent holds, where ``_places`` is None."""
+
+    def __init__(self, data: bytes, places: Sequence[int] | None) -> None:
         self._data = data
         self._places = places
         """Start, content and end of each slot of ``_USUAL``; None in any other form."""
-        self._content = content
 
     def __getattr__(self, name: str) -> Any:  # a part that has not been made yet
-        if self._places is None or name not in SignedData.__slots__:
+        if name not in _PARTS or self._places is None:
             raise AttributeError(name)
         _make_parts(self, self._data, self._places)
-        return getattr(self, name)
+        return object.__getattribute__(self, name)
 
     @property
     def content_node(self) -> der.Node | None:
@@ -242,7 +245,8 @@ def signed_data_from(node: der.Node) -> SignedData:
         raise DecodeError("SignedData without signerInfos", offset=node.start)
     if len(certificates) > MAX_CERTIFICATES:
         raise DecodeError("too many certificates", offset=node.start)
-    message = SignedData(node.data, None, content)
+    message = SignedData(node.data, None)
+    message._content = content
     message.version = version
     message.content_type = encapsulated[0].expect(der.OID, "eContentType").raw
     message.certificates = certificates

@@ -140,11 +140,14 @@ def _offsets(count: int) -> Any:
 _ATTRIBUTES: Final = _offsets(5 * MAX_ATTRIBUTES)
 
 
-def attributes(data: bytes, start: int, end: int) -> tuple[int, ...] | None:
+def attributes(data: bytes, start: int, end: int) -> Sequence[int] | None:
     """As ``_pure_shapes.attributes``."""
     places = _new(_ATTRIBUTES)
     count = lib.pyscep_attributes(data, start, end, places, MAX_ATTRIBUTES)
-    return None if count < 0 else tuple(ffi.unpack(places, 5 * count))
+    if count < 0:
+        return None
+    found: list[int] = ffi.unpack(places, 5 * count)
+    return found
 
 
 def find_serial(data: bytes, start: int, end: int, serial: bytes) -> int | None:

@@ -259,7 +259,7 @@ def _walk(
     return found if position == len(data) and not limits else None
 
 
-def attributes(data: bytes, start: int, end: int) -> tuple[int, ...] | None:
+def attributes(data: bytes, start: int, end: int) -> Sequence[int] | None:
     """List the Attributes between two offsets of a checked encoding.
 
     Returns:
@@ -278,7 +278,7 @@ def attributes(data: bytes, start: int, end: int) -> tuple[int, ...] | None:
             return None
         places += (oid[0], oid[2], *single)
         start = attribute[2]
-    return tuple(places)
+    return places
 
 
 def _value(data: bytes, limit: int, start: int, tag: int | None) -> _Value | None:
