@@ -6,7 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from pyscep.cms import certs_only
 from pyscep.cms.certs_only import CertsOnly, build_certs_only, read_certs_only
 from pyscep.cms.signed_data import MAX_CERTIFICATES
 from pyscep.codec import der
@@ -106,3 +109,37 @@ def test_what_is_none(data: bytes) -> None:
 def test_reprs_are_short() -> None:
     assert repr(CertsOnly(certificates=CERTIFICATES)) == "CertsOnly()"
     assert der.read(build_certs_only()).tag == der.SEQUENCE
+
+
+USUAL = [
+    build_certs_only(CERTIFICATES[:count], (CRL,) * crls)
+    for count in (0, 1, 3) for crls in (0, 1, 2)
+]
+
+
+@pytest.mark.parametrize("encoded", USUAL)
+def test_ours_are_read_in_the_short_way(
+    encoded: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = certs_only._read_any_certs_only(encoded)
+    monkeypatch.delattr(certs_only, "_read_any_certs_only")
+    assert read_certs_only(encoded) == expected
+
+
+@given(st.sampled_from(USUAL), st.integers(0, 90), st.integers(0, 255), st.booleans())
+def test_the_short_way_finds_what_the_long_one_does(
+    encoded: bytes, at: int, octet: int, behind: bool
+) -> None:
+    changed = bytearray(encoded)
+    changed[-1 - at % 40 if behind else min(at, len(changed) - 1)] = octet
+    try:
+        expected = certs_only._read_any_certs_only(bytes(changed))
+    except DecodeError:
+        return
+    assert read_certs_only(bytes(changed)) == expected
+
+
+def test_many_crls() -> None:
+    crls = tuple(sorted(keys.crl(keys.ca(), number) for number in range(20, 32)))
+    for count in (7, 8, 12):
+        assert read_certs_only(build_certs_only((), crls[:count])).crls == crls[:count]

@@ -17,6 +17,8 @@ from pyscep.errors import DecodeError
 # ContentInfo 0, [0] 1, SignedData 2, certificates and crls 3, and each of them 4: not entered,
 # so that a CRL of a million entries costs no more than its length.
 _LEAF_DEPTH: Final = 4
+_FEW: Final = 8
+"""From so many CRLs on, the general reader looks."""
 _HEAD: Final = der.integer(1) + der.set_of() + der.sequence(ID_DATA)
 
 
@@ -89,6 +91,25 @@ def take_certs_only(space: Space, size: int) -> CertsOnly:
     return CertsOnly(crls=(space.cut(at[6], at[8]),))
 
 
+_USUAL: Final = (
+    ShapeBuilder()
+    .open(der.SEQUENCE)
+    .same(ID_SIGNED_DATA)
+    .open(0xA0)
+    .open(der.SEQUENCE)
+    .take(der.INTEGER, "version")
+    .take(der.SET, "digestAlgorithms")
+    .pass_over()
+    .optional(0xA0, lambda shape: shape.take_few(0xA0, "certificates", MAX_CERTIFICATES))
+    .take_optional(0xA1, "crls")
+    .take(der.SET, "signerInfos")
+    .close()
+    .close()
+    .close()
+    .build()
+)
+
+
 def read_certs_only(data: bytes) -> CertsOnly:
     """Read a certificates-only SignedData, with or without ContentInfo, in BER.
 
@@ -97,6 +118,24 @@ def read_certs_only(data: bytes) -> CertsOnly:
     Raises:
         DecodeError: it is not one.
     """
+    at = _USUAL.find(data)
+    if at is not None:
+        certificates = der.split(data, at[7], at[8])
+        crls = der.split(data, at[10], at[11], most=_FEW)
+        if certificates is not None and crls is not None and len(crls) < _FEW:
+            return _certs_only(certificates, crls)
+    return _read_any_certs_only(data)
+
+
+def _certs_only(certificates: Sequence[der.Node], crls: Sequence[der.Node]) -> CertsOnly:
+    return CertsOnly(
+        certificates=tuple([node.raw for node in certificates if node.tag == der.SEQUENCE]),
+        crls=tuple([node.raw for node in crls if node.tag == der.SEQUENCE]),
+    )
+
+
+def _read_any_certs_only(data: bytes) -> CertsOnly:
+    """``read_certs_only`` for every form that BER and the RFC allow."""
     root = der.read(data, leaf_depth=_LEAF_DEPTH, max_trailing=MAX_TRAILING)
     fields = root.fields(der.SEQUENCE, 2, "SignedData")
     if fields[0].tag == der.OID:
@@ -116,7 +155,4 @@ def read_certs_only(data: bytes) -> CertsOnly:
             crls = part.children()
     if len(certificates) > MAX_CERTIFICATES:
         raise DecodeError("too many certificates", offset=root.start)
-    return CertsOnly(
-        certificates=tuple(node.raw for node in certificates if node.tag == der.SEQUENCE),
-        crls=tuple(node.raw for node in crls if node.tag == der.SEQUENCE),
-    )
+    return _certs_only(certificates, crls)

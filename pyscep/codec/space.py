@@ -15,7 +15,7 @@ class Space:
     """So many octets to write into, which then become ``bytes`` without being copied.
 
     Args:
-        size: in bytes.
+        size: in bytes, at least one.
     """
 
     def __init__(self, size: int) -> None:
