@@ -5,6 +5,8 @@ What the database holds is asked with sqlite3 itself.
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import multiprocessing
 import stat
@@ -456,8 +458,20 @@ def test_a_store_of_the_version_before(tmp_path: Path) -> None:
 def test_tables_of_another_version(tmp_path: Path) -> None:
     setting = Setting(tmp_path)
     setting.sql("UPDATE secrets SET value = x'3939' WHERE name = 'schema_version'")
+    setting.ca.close()
+    gc.collect()
     with pytest.raises(ValueError, match="version '99', this program needs 2"):
         setting.reopen()
+    assert str(setting.database) not in _open_files(), "what could not be used is closed again"
+
+
+def _open_files() -> set[str]:
+    """What this process has open, where the system tells (Linux)."""
+    found = set()
+    for descriptor in Path("/proc/self/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            found.add(str(descriptor.readlink()))
+    return found
 
 
 def test_secret_is_drawn_once(tmp_path: Path) -> None:

@@ -73,7 +73,11 @@ class Store:
         if parsed.get_backend_name() == "sqlite":
             self._group = GroupCommit(self.engine, busy_timeout)
         self._readers: deque[PoolProxiedConnection] = deque()
-        self.write(_create_tables)
+        try:
+            self.write(_create_tables)
+        except BaseException:
+            self.close()
+            raise
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
