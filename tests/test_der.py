@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from asn1crypto import core
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pyscep.codec import der
@@ -30,6 +30,11 @@ STRINGS: dict[int, tuple[Any, str]] = {
 # --- writing ---------------------------------------------------------------------------
 
 
+@example(-1)
+@example(-128)
+@example(-129)
+@example(-32768)
+@example(128)
 @given(st.integers() | st.integers(-(1 << 400), 1 << 400))
 def test_integer(value: int) -> None:
     assert der.integer(value) == core.Integer(value).dump() == asn1.integer(value)
