@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -258,3 +259,34 @@ def test_a_second_signal_ends_at_once() -> None:
     assert (server.should_exit, server.force_exit) == (True, False)
     stop()
     assert (server.should_exit, server.force_exit) == (True, True)
+
+
+def test_who_loses_the_parent_ends() -> None:
+    """The other end of the lifeline is closed, as by the death of a worker's parent."""
+    ours, theirs = os.pipe()
+    sock = http_server.bind("127.0.0.1", 0)
+    server = http_server.make_server(
+        None, on_ready=lambda: os.close(theirs), lifeline=ours)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]})
+    thread.start()
+    thread.join(30)
+    os.close(ours)
+    assert not thread.is_alive()
+    assert (server.should_exit, server.force_exit) == (True, False)
+
+
+def test_sockets_that_can_not_all_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them stays open: somebody else took the port between the two looks at it."""
+    made: list[socket.socket] = []
+
+    class Socket(socket.socket):
+        def bind(self, address: Any) -> None:
+            made.append(self)
+            if len(made) == 3:
+                raise OSError(98, "Address already in use")
+            super().bind(address)
+
+    monkeypatch.setattr(http_server.socket, "socket", Socket)
+    with pytest.raises(OSError, match="in use"):
+        http_server.bind_shared("127.0.0.1", 0, 2)
+    assert [one.fileno() for one in made] == [-1, -1, -1]

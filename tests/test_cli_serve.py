@@ -31,6 +31,7 @@ from pyscep.site.challenges import list_challenges
 from tests import forge
 from tests import forge_keys as keys
 from tests.cli_lab import Lab, done, failed, invoke, lab
+from tests.raw_http import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -272,6 +273,15 @@ def test_certificates_name_the_addresses(tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / "ca.crl").write_bytes(running.ca.crl())
     crl = openssl("crl", "-inform", "DER", "-in", tmp_path / "ca.crl", "-noout", "-text")
     assert f"URI:{base}/crl/ca.crl" in crl, "the CRL says that it belongs there"
+
+
+def test_the_base_url_of_a_port_that_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "serve", lambda *_, on_ready, **__: on_ready())
+    port = free_port()
+    words = ("serve", "--directory", tmp_path / "d", "--port", port, "--base-url", "auto")
+    assert f"CRL:          http://127.0.0.1:{port}/crl/ca.crl\n" in invoke(*words).stdout
 
 
 def test_misuse_of_the_base_url(tmp_path: Path) -> None:

@@ -191,7 +191,7 @@ def test_ipv6_counts_by_network() -> None:
     assert sources.admit("2001:db8:0:1::1").retry_after is None
 
 
-@pytest.mark.parametrize("source", [None, "127.0.0.1", "::1", "::ffff:127.0.0.1"])
+@pytest.mark.parametrize("source", [None, "127.0.0.1", "::1", "::ffff:127.0.0.1", "x" * 1000])
 def test_this_machine_is_not_limited(source: str | None) -> None:
     sources = SourceLimits(RateLimit(burst=1, max_delay=0), clock=Clock())
     for _ in range(5):
