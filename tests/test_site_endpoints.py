@@ -465,7 +465,7 @@ def stop_when_ready(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
     """Do something once the server is ready, and then stop it."""
     real = http_server.make_server
 
-    def make(app: Any, *, on_ready: Any = None) -> Any:
+    def make(app: Any, *, on_ready: Any = None, **more: Any) -> Any:
         def ready() -> None:
             on_ready()
             threading.Thread(target=act).start()
@@ -477,7 +477,7 @@ def stop_when_ready(monkeypatch: pytest.MonkeyPatch, work: Any) -> None:
             finally:
                 server.should_exit = True
 
-        server = real(app, on_ready=ready)
+        server = real(app, on_ready=ready, **more)
         return server
 
     monkeypatch.setattr(http_server, "make_server", make)
