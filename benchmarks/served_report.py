@@ -164,12 +164,11 @@ def text(cells: Cells, found: Sequence[Goal], about: Mapping[str, str]) -> str:
             caps = statistics.median(one.rate for one in cell.caps) if cell.caps else None
             caps_us = statistics.median(one.cpu_us for one in cell.caps) if cell.caps else None
             refused = f", {cell.refused} of them FAILURE" if cell.refused else ""
-            twice = f", {cell.serials_twice} serial numbers twice" if cell.serials_twice else ""
             table.append(
                 f"| {name} | {server} | {cell.rate:.0f} | {cell.milliseconds(0.5):.1f} "
                 f"| {cell.milliseconds(0.99):.1f} | {cell.cpu_us:.0f} | {cell.rss_mib:.0f} "
                 f"| {_number(caps)} | {_number(caps_us)} | {cell.own_us:.0f} "
-                f"| {cell.checked}{refused}{twice} |"
+                f"| {cell.checked}{refused} |"
             )
     where = [f"| {name} | {value} |" for name, value in about.items()]
     return f"""# Served throughput, measured

@@ -316,6 +316,33 @@ def is_running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
+def test_workers_of_a_configuration(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-m", "pyscep"]
+    subprocess.run(
+        [*words, "config", "init"], cwd=tmp_path, env=environment, check=True, capture_output=True
+    )
+    process = subprocess.Popen(
+        [*words, "serve", "--config", "scep.toml", "--port", "0", "--workers", "3", "--json"],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        ready = json.loads(process.stdout.readline())
+        assert (ready["workers"], ready["pid"]) == (3, process.pid)
+        site = Site(process, ready["endpoints"][0], tmp_path, tmp_path / "log")
+        assert len(site.workers()) == 3
+        path = ready["endpoints"][0]["url"].partition("://")[2].partition("/")[2]
+        for _ in range(6):
+            request = f"GET /{path}?operation=GetCACert HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            assert body_of(drive(site.port, [request], 1).responses[0])
+    finally:
+        process.terminate()
+        process.stdout.close()
+        assert process.wait(PATIENCE) == 0
+
+
 def test_a_ca_that_can_not_be_opened(tmp_path: Path) -> None:
     """The first worker says what is wrong, and the parent ends with its exit code."""
     make_ca(tmp_path)
