@@ -157,9 +157,17 @@ def test_the_filter_leaves_few_rounds() -> None:
         root = math.isqrt(modulus) + 1
         rounds = (1 << module._FERMAT_ROUNDS) - 1
         for sieve in module._SIEVES:
-            rounds &= module._possible_rounds(root % sieve, modulus % sieve, sieve)
+            rounds &= module._possible_roots(modulus % sieve, sieve) >> root % sieve
         left += rounds.bit_count()
     assert left <= 20 * 8
+
+
+def test_the_filter_is_soon_known() -> None:
+    """Every device has a key of its own: what is kept must serve all of them."""
+    module._possible_roots.cache_clear()
+    for modulus in range(1, 2 * module._ALL_SIEVES, 2 * 100_003):
+        module._has_close_factors(modulus)
+    assert module._possible_roots.cache_info().currsize <= sum(module._SIEVES)
 
 
 @pytest.mark.parametrize("curve", [

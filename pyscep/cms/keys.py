@@ -94,7 +94,7 @@ def _has_close_factors(modulus: int) -> bool:
     root += 1
     rounds = (1 << _FERMAT_ROUNDS) - 1
     for sieve in _SIEVES:
-        rounds &= _possible_rounds((low_root + 1) % sieve, low_modulus % sieve, sieve)
+        rounds &= _possible_roots(low_modulus % sieve, sieve) >> (low_root + 1) % sieve
     while rounds:
         k = rounds.bit_length() - 1
         rest = (root + k) ** 2 - modulus
@@ -105,9 +105,15 @@ def _has_close_factors(modulus: int) -> bool:
 
 
 @functools.cache
-def _possible_rounds(root: int, modulus: int, sieve: int) -> int:
-    """A bit for each round whose difference is a square modulo ``sieve``."""
+def _possible_roots(modulus: int, sieve: int) -> int:
+    """A bit for each root whose square less the modulus is a square modulo ``sieve``.
+
+    Roots beyond the sieve repeat those below; there are as many as rounds can reach. One
+    pattern serves every key with this remainder, so that a server soon knows all 239.
+    """
     squares = {n * n % sieve for n in range(sieve)}
-    return sum(
-        1 << k for k in range(_FERMAT_ROUNDS) if ((root + k) ** 2 - modulus) % sieve in squares
-    )
+    period = sum(1 << root for root in range(sieve) if (root * root - modulus) % sieve in squares)
+    repeated = 0
+    for start in range(0, sieve + _FERMAT_ROUNDS, sieve):
+        repeated |= period << start
+    return repeated
