@@ -7,6 +7,7 @@ importlib with a literal name. The checker is itself tested with synthetic sourc
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -312,6 +313,22 @@ def test_every_exception_is_needed() -> None:
         if not any((module + ".").startswith(owner + ".") and name == root for module, root in used)
     ]
     assert not unused
+
+
+def test_the_map_of_the_large_packages() -> None:
+    """docs/architecture.md names every module of ``ca`` and ``site`` once, and no other."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    section = text.split("## Inside the two large packages")[1].split("\n## ")[0]
+    sources, _ = house()
+    for name, part in zip(("ca", "site"), section.split("`pyscep.")[1:], strict=True):
+        named = re.findall(r"`(\w+)`", part.partition("`")[2])
+        assert sorted(named) == sorted(
+            {
+                module.split(".")[2]
+                for module in sources
+                if module.startswith(f"pyscep.{name}.")
+            }
+        )
 
 
 # The checker, checked ----------------------------------------------------------------------------
