@@ -155,12 +155,10 @@ def read_enveloped_data(data: Octets) -> EnvelopedData:
     Raises:
         DecodeError: it is not one.
     """
+    if data and data[0] != der.SEQUENCE:  # what is nothing of the kind is not worth an index
+        raise DecodeError.at(0, "ContentInfo has tag 0x" + data[:1].hex())
     places = _USUAL.read(codec.window(data) if isinstance(data, memoryview) else data, 0)
-    if places is not None:
-        return EnvelopedData(data, places)
-    if data[0] != der.SEQUENCE:  # what is nothing of the kind is not worth an index
-        raise DecodeError(f"ContentInfo has tag 0x{data[0]:02x}", offset=0)
-    return read_any_enveloped_data(bytes(data))
+    return read_any_enveloped_data(bytes(data)) if places is None else EnvelopedData(data, places)
 
 
 def _make_parts(envelope: EnvelopedData, data: Octets, at: Sequence[int]) -> None:
