@@ -79,12 +79,13 @@ _MESSAGE_TYPES: Final = {b"%d" % kind: kind for kind in MessageType}
 
 
 def message_type_of(attributes: Mapping[bytes, der.Node]) -> MessageType:
-    value = attributes.get(MESSAGE_TYPE)
-    if value is not None and value.tag in der.STRING_NAMES:
-        usual = _MESSAGE_TYPES.get(value.value)
-        if usual is not None:
-            return usual
-    if value is not None and value.tag == der.INTEGER and len(value.value) == 1:
+    if MESSAGE_TYPE not in attributes:
+        raise DecodeError("messageType is missing")
+    value = attributes[MESSAGE_TYPE]
+    octets = value.value
+    if octets in _MESSAGE_TYPES and value.tag in der.STRING_NAMES:
+        return _MESSAGE_TYPES[octets]
+    if value.tag == der.INTEGER and len(octets) == 1:
         # Seen from one client; the RFC wants text.
         number = value.integer("messageType")
     else:
@@ -106,9 +107,9 @@ def number_of(attributes: Mapping[bytes, der.Node], oid: bytes, what: str) -> in
 
 
 def transaction_of(attributes: Mapping[bytes, der.Node]) -> Transaction:
-    value = attributes.get(TRANSACTION_ID)
-    if value is None:
+    if TRANSACTION_ID not in attributes:
         raise DecodeError("transactionID is missing")
+    value = attributes[TRANSACTION_ID]
     text = value.text("transactionID")
     if not 0 < len(text) <= MAX_TRANSACTION_ID:
         raise DecodeError("transactionID is empty or too long", offset=value.start)
@@ -121,9 +122,9 @@ def transaction_of(attributes: Mapping[bytes, der.Node]) -> Transaction:
 
 def nonce_of(attributes: Mapping[bytes, der.Node], oid: bytes, what: str) -> bytes:
     """A nonce of any length that is seen, empty if there is none."""
-    value = attributes.get(oid)
-    if value is None:
+    if oid not in attributes:
         return b""
+    value = attributes[oid]
     nonce = value.octets(what)
     if len(nonce) > MAX_NONCE_BYTES:
         raise DecodeError(f"{what} is too long", offset=value.start)

@@ -5,6 +5,8 @@ Misuse by the calling program is a TypeError or ValueError, never one of these.
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from pyscep.enums import FailInfo
 
 
@@ -20,12 +22,19 @@ class ProtocolError(ScepError):
         offset: where in the input, in bytes, where that is known.
     """
 
+    __slots__ = ("offset", "reason")
     fail_info = FailInfo.BAD_REQUEST
+    reason: str
+    offset: int | None
 
     def __init__(self, reason: str, *, offset: int | None = None) -> None:
-        super().__init__(reason)
+        # Exception.__new__ has kept the arguments: to keep them again takes as long as all else.
         self.reason = reason
         self.offset = offset
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {**self.__dict__, "reason": self.reason, "offset": self.offset}
+        return type(self), self.args, state
 
     def __str__(self) -> str:
         return self.reason if self.offset is None else f"{self.reason} (at byte {self.offset})"
@@ -33,6 +42,17 @@ class ProtocolError(ScepError):
 
 class DecodeError(ProtocolError):
     """The bytes are not the structure they claim to be."""
+
+    @staticmethod
+    def at(offset: int, reason: str) -> DecodeError:
+        """``DecodeError(reason, offset=offset)`` in half the time, for what anybody may send."""
+        error = _new(DecodeError, reason)
+        error.reason = reason
+        error.offset = offset
+        return error
+
+
+_new: Final = DecodeError.__new__
 
 
 class SignatureError(ProtocolError):

@@ -83,16 +83,16 @@ class CertificateRequest:
     def _read_attributes(self, attributes: der.Node) -> None:
         usual = der.usual_attributes(attributes)
         if usual is not None:
-            self._extension_requests = sum([oid in usual for oid in EXTENSION_REQUESTS])
-            challenge = usual.get(CHALLENGE_PASSWORD)
-            if challenge is not None:
-                self._read_challenge(challenge)
+            for oid in EXTENSION_REQUESTS:
+                self._extension_requests += oid in usual
+            if CHALLENGE_PASSWORD in usual:
+                self._read_challenge(usual[CHALLENGE_PASSWORD])
             return
         for attribute in attributes.children():
-            oid, values = attribute.fields(der.SEQUENCE, 2, "Attribute")[:2]
-            if oid.raw in EXTENSION_REQUESTS:
+            kind, values = attribute.fields(der.SEQUENCE, 2, "Attribute")[:2]
+            if kind.raw in EXTENSION_REQUESTS:
                 self._extension_requests += 1
-            if oid.raw != CHALLENGE_PASSWORD:
+            if kind.raw != CHALLENGE_PASSWORD:
                 continue
             members = values.fields(der.SET, 1, "challengePassword")
             if len(members) != 1 or self.challenge_tag is not None:

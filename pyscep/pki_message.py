@@ -107,14 +107,14 @@ def open_request(verified: VerifiedMessage, transaction: Transaction | None = No
         raise DecodeError("a client does not send CertRep")
     if not verified.content:
         raise DecodeError("a request without an envelope")
-    time = attributes.get(signed_data.SIGNING_TIME)
+    time = signed_data.SIGNING_TIME
     return OuterRequest(
         message_type=message_type,
         transaction=transaction or transaction_of(attributes),
         signer=verified.signer,
         digest=verified.digest,
         signature_algorithm=verified.signature_algorithm,
-        signing_time=None if time is None else time.time("signingTime"),
+        signing_time=attributes[time].time("signingTime") if time in attributes else None,
         envelope=verified.content,
     )
 

@@ -163,6 +163,18 @@ def test_what_is_no_envelope(data: bytes) -> None:
         enveloped_data.read_enveloped_data(data)
 
 
+@pytest.mark.parametrize(("data", "reason"), [
+    (b"", "nothing to decode"), (b"\x31\x05", "ContentInfo has tag 0x31"),
+    (b"\x04\x80" + bytes(40), "ContentInfo has tag 0x04"),
+    (b"\x1f" * 40_000, "ContentInfo has tag 0x1f"), (b"\x30", "ends inside a tag or length"),
+])
+@pytest.mark.parametrize("kind", [bytes, memoryview])
+def test_the_tag_is_looked_at_before_the_bounds(data: bytes, reason: str, kind: Any) -> None:
+    with pytest.raises(DecodeError) as caught:
+        enveloped_data.read_enveloped_data(kind(data))
+    assert (caught.value.reason, caught.value.offset) == (reason, 0)
+
+
 def test_sixteen_recipients() -> None:
     infos = asn1.set_of(*[kek_recipient()] * 15, Recipient(party=CA).build(bytes(16), asn1.DER))
     found = enveloped_data.read_enveloped_data(shape(VERSION, infos, CONTENT))

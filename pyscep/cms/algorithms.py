@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
@@ -301,6 +302,15 @@ class KeyTransport:
             mgf = der.sequence(_MGF1, _null_identifier(self.mgf_digest))
             parts.append(der.context(1, mgf))
         return der.sequence(_RSAES_OAEP, der.sequence(*parts))
+
+
+@lru_cache(maxsize=64)
+def key_encryption(
+    name: str, digest: str, mgf_digest: str
+) -> tuple[bytes, padding.AsymmetricPadding]:
+    """The AlgorithmIdentifier of a key transport, and what the key takes for it."""
+    transport = KeyTransport(name, digest, mgf_digest)
+    return transport.identifier(), transport.padding()
 
 
 def _null_identifier(digest: str) -> bytes:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final
 
 from pyscep import codec
@@ -18,6 +19,7 @@ from pyscep.cms.algorithms import (
     ContentCipher,
     KeyTransport,
     cipher_from,
+    key_encryption,
     key_transport_from,
 )
 from pyscep.cms.signed_data import ID_DATA, find_certificate
@@ -88,7 +90,20 @@ class EnvelopedData:
     def __getattr__(self, name: str) -> Any:  # a part that has not been made yet
         if name not in _PARTS or self._places is None:
             raise AttributeError(name)
-        _make_parts(self, self._data, self._places)
+        at = self._places
+        head = bytes(self._data[: at[21]])  # all but the content, which may be long
+        node = der.Node
+        recipient = Recipient(
+            version=der.INTEGERS[head[at[4] : at[5]]],
+            rid=node(head, at[6], at[7], at[8]),
+            key_encryption_algorithm=node(head, at[9], at[10], at[11]),
+            encrypted_key=head[at[13] : at[14]],
+        )
+        self.version = der.INTEGERS[head[at[1] : at[2]]]
+        self.recipients = (recipient,)
+        self.recipient_count = 1
+        self.content_type = head[at[15] : at[17]]
+        self.content_algorithm = node(head, at[18], at[19], at[20])
         return object.__getattribute__(self, name)
 
     @property
@@ -155,29 +170,10 @@ def read_enveloped_data(data: Octets) -> EnvelopedData:
     Raises:
         DecodeError: it is not one.
     """
-    places = _USUAL.read(codec.window(data) if isinstance(data, memoryview) else data, 0)
-    if places is not None:
-        return EnvelopedData(data, places)
-    if data[0] != der.SEQUENCE:  # what is nothing of the kind is not worth an index
-        raise DecodeError(f"ContentInfo has tag 0x{data[0]:02x}", offset=0)
-    return read_any_enveloped_data(bytes(data))
-
-
-def _make_parts(envelope: EnvelopedData, data: Octets, at: Sequence[int]) -> None:
-    """Cut out what ``_USUAL`` found: one recipient, and DER."""
-    head = bytes(data[: at[21]])  # all but the content, which may be long
-    node = der.Node
-    recipient = Recipient(
-        version=der.INTEGERS[head[at[4] : at[5]]],
-        rid=node(head, at[6], at[7], at[8]),
-        key_encryption_algorithm=node(head, at[9], at[10], at[11]),
-        encrypted_key=head[at[13] : at[14]],
-    )
-    envelope.version = der.INTEGERS[head[at[1] : at[2]]]
-    envelope.recipients = (recipient,)
-    envelope.recipient_count = 1
-    envelope.content_type = head[at[15] : at[17]]
-    envelope.content_algorithm = node(head, at[18], at[19], at[20])
+    if data and data[0] != der.SEQUENCE:  # what is nothing of the kind is not worth an index
+        raise DecodeError.at(0, "ContentInfo has tag 0x" + data[:1].hex())
+    places = _USUAL.read(codec.window(data) if type(data) is memoryview else data, 0)
+    return read_any_enveloped_data(bytes(data)) if places is None else EnvelopedData(data, places)
 
 
 def read_any_enveloped_data(data: bytes) -> EnvelopedData:
@@ -247,12 +243,12 @@ def decrypt(
     if transport.name not in policy.key_transports:
         policy.require_key_transport(transport.name)
     ciphertext = envelope.encrypted_content
-    if not ciphertext or len(ciphertext) % cipher.block_size:
+    block, size = cipher.block_size, len(ciphertext)
+    if not size or size % block:
         raise DecryptionError("the ciphertext is not whole blocks")
     key = _content_key(recipient, identity, transport, cipher, token_bytes)
     decryptor = cipher.decryptor(key, iv)
     space = None
-    block, size = cipher.block_size, len(ciphertext)
     if in_place:
         space = Space(size + block)  # a block more, which the cipher asks for
         decryptor.update_into(ciphertext, space.view)
@@ -261,20 +257,26 @@ def decrypt(
         padded = decryptor.update(ciphertext)
     decryptor.finalize()
     plaintext, sound = _unpad(padded, block)
+    whole = len(plaintext)
+    if in_place:
+        plaintext, whole = b"", size - block + whole
     return OpenedEnvelope(
-        plaintext=b"" if in_place else plaintext,
+        plaintext=plaintext,
         sound=sound,
         cipher=cipher.name,
         key_transport=transport,
         recipient=identity,
         space=space,
-        size=size - len(padded) + len(plaintext),
+        size=whole,
     )
+
+
+_RAW: Final = attrgetter("raw")
 
 
 def _ours(envelope: EnvelopedData, identities: Sequence[Identity]) -> tuple[Recipient, Identity]:
     for recipient in envelope.recipients:
-        found = find_certificate(recipient.rid, [identity.raw for identity in identities])
+        found = find_certificate(recipient.rid, [*map(_RAW, identities)])
         for identity in identities if found is not None else ():
             if identity.raw is found:
                 return recipient, identity
@@ -290,8 +292,9 @@ def _content_key(
 ) -> bytes:
     """The content-encryption key, or a random one in its place (RFC 3218)."""
     substitute = token_bytes(cipher.key_size)
+    _, padding = key_encryption(transport.name, transport.digest, transport.mgf_digest)
     try:
-        key: bytes = identity.private_key.decrypt(recipient.encrypted_key, transport.padding())
+        key: bytes = identity.private_key.decrypt(recipient.encrypted_key, padding)
     except Exception:  # a token's own errors must look like any other wrong ciphertext
         key = b""
     return key if len(key) == cipher.key_size else substitute

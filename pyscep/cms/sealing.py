@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any, Final
 
-from cryptography.hazmat.primitives.asymmetric.padding import AsymmetricPadding
-
-from pyscep.cms.algorithms import CIPHERS, Algorithms, KeyTransport
+from pyscep.cms.algorithms import CIPHERS, Algorithms, key_encryption
 from pyscep.cms.enveloped_data import ID_ENVELOPED_DATA, TokenBytes
 from pyscep.cms.keys import KINDS
 from pyscep.cms.signed_data import ID_DATA
@@ -71,7 +69,7 @@ class Sealer:
         if KINDS[type(key)] != "rsa":
             raise AlgorithmError("the recipient's key can't encrypt: an RSA key is needed")
         cipher = CIPHERS[algorithms.cipher]
-        algorithm, padding = _key_encryption(
+        algorithm, padding = key_encryption(
             algorithms.key_transport, algorithms.oaep_digest, algorithms.oaep_mgf_digest
         )
         block = cipher.block_size
@@ -118,13 +116,6 @@ class Sealer:
         for piece in (*content, self._padding):
             at += self._encryptor.update_into(piece, target[at:])
         self._encryptor.finalize()
-
-
-@lru_cache(maxsize=64)
-def _key_encryption(name: str, digest: str, mgf_digest: str) -> tuple[bytes, AsymmetricPadding]:
-    """The AlgorithmIdentifier of a key transport, and what the key takes for it."""
-    transport = KeyTransport(name, digest, mgf_digest)
-    return transport.identifier(), transport.padding()
 
 
 def encrypt(

@@ -118,9 +118,8 @@ def verify(
     attributes = info.attributes
     content = message.content_in_place
     _check_content(attributes, message.content_type, content or b"", digest)
-    protection = attributes.get(ALGORITHM_PROTECTION)
-    if protection is not None:
-        _check_protection(info, protection)
+    if ALGORITHM_PROTECTION in attributes:
+        _check_protection(info, attributes[ALGORITHM_PROTECTION])
     _check_signature(key, algorithm, digest, info.signed_attributes, info.signature)
     return VerifiedMessage(
         content=content,
@@ -170,12 +169,16 @@ def find_certificate(sid: der.Node, candidates: Sequence[RawCertificate]) -> Raw
 def _check_content(
     attributes: Mapping[bytes, der.Node], content_type: bytes, content: Octets, digest: Digest
 ) -> None:
-    attribute = attributes.get(CONTENT_TYPE)
-    if attribute is None or attribute.data[attribute.start : attribute.end] != content_type:
+    if CONTENT_TYPE not in attributes:
+        raise SignatureError("the contentType attribute is missing")
+    kind = attributes[CONTENT_TYPE]
+    if kind.data[kind.start : kind.end] != content_type:
         raise SignatureError("the contentType attribute is not the eContentType")
-    message_digest = attributes.get(MESSAGE_DIGEST)
-    if message_digest is None or message_digest.tag != der.OCTET_STRING:
+    if MESSAGE_DIGEST not in attributes:
         raise SignatureError("the messageDigest attribute is missing")
+    message_digest = attributes[MESSAGE_DIGEST]
+    if message_digest.tag != der.OCTET_STRING:
+        raise SignatureError("the messageDigest attribute is no OCTET STRING")
     if not hmac.compare_digest(message_digest.value, digest.new(content).digest()):
         raise SignatureError("messageDigest is not the digest of the content")
 

@@ -105,7 +105,24 @@ class SignedData:
     def __getattr__(self, name: str) -> Any:  # a part that has not been made yet
         if name not in _PARTS or self._places is None:
             raise AttributeError(name)
-        _make_parts(self, self._data, self._places)
+        data, at = self._data, self._places
+        node = der.Node
+        certificates = der.split(data, at[10], at[11])
+        assert certificates is not None  # noqa: S101 - for the type checker: take_few has looked
+        self.version = der.INTEGERS[data[at[1] : at[2]]]
+        self.content_type = data[at[3] : at[5]]
+        self.certificates = tuple(certificates)
+        self.crls = ()
+        self.signers = (
+            SignerInfo(
+                version=der.INTEGERS[data[at[13] : at[14]]],
+                sid=node(data, at[15], at[16], at[17]),
+                digest_algorithm=node(data, at[18], at[19], at[20]),
+                signed_attributes=node(data, at[21], at[22], at[23]),
+                signature_algorithm=node(data, at[24], at[25], at[26]),
+                signature=data[at[28] : at[29]],
+            ),
+        )
         return object.__getattribute__(self, name)
 
     @property
@@ -194,27 +211,6 @@ def read_signed_data(data: bytes) -> SignedData:
     """
     places = _USUAL.read(data, MAX_TRAILING)
     return read_any_signed_data(data) if places is None else SignedData(data, places)
-
-
-def _make_parts(message: SignedData, data: bytes, at: Sequence[int]) -> None:
-    """Cut out what ``_USUAL`` found."""
-    node = der.Node
-    certificates = der.split(data, at[10], at[11])
-    assert certificates is not None  # noqa: S101 - for the type checker: take_few has looked
-    message.version = der.INTEGERS[data[at[1] : at[2]]]
-    message.content_type = data[at[3] : at[5]]
-    message.certificates = tuple(certificates)
-    message.crls = ()
-    message.signers = (
-        SignerInfo(
-            version=der.INTEGERS[data[at[13] : at[14]]],
-            sid=node(data, at[15], at[16], at[17]),
-            digest_algorithm=node(data, at[18], at[19], at[20]),
-            signed_attributes=node(data, at[21], at[22], at[23]),
-            signature_algorithm=node(data, at[24], at[25], at[26]),
-            signature=data[at[28] : at[29]],
-        ),
-    )
 
 
 def read_any_signed_data(data: bytes) -> SignedData:

@@ -63,4 +63,4 @@ _TEXTS: Final = {int(fault): text for fault, text in REASONS.items()}
 
 def fail(fault: int, offset: int) -> DecodeError:
     """The exception for a fault at that offset, in bytes of the input."""
-    return DecodeError(_TEXTS[fault], offset=offset)
+    return DecodeError.at(offset, _TEXTS[fault])

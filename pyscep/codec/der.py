@@ -244,11 +244,10 @@ class Node:
 
     def text(self, what: str) -> str:
         """The value of a string of any of the DirectoryString kinds or IA5String."""
-        codec = STRING_CODECS.get(self.tag)
-        if codec is None:
+        if self.tag not in STRING_CODECS:
             raise DecodeError(f"{what} is not a string", offset=self.start)
         try:
-            return self.data[self.content : self.end].decode(codec)
+            return str(self.data[self.content : self.end], STRING_CODECS[self.tag])
         except UnicodeDecodeError as error:
             raise DecodeError(f"{what} has characters outside its type") from error
 
@@ -300,12 +299,12 @@ class _Indexed(Node):
 
 
 def split(data: bytes, start: int, end: int, *, most: int | None = None) -> list[Node] | None:
-    """The definite-length values between two offsets, or the first ``most`` of them.
+    """The definite-length values between two offsets, or the first ``most``, at least one.
 
     None if one has an indefinite length or reaches too far: the general reader has to look.
     """
     nodes: list[Node] = []
-    while start < end and len(nodes) != most:
+    while start < end:
         content = start + 2
         if content > end:
             return None
@@ -320,6 +319,8 @@ def split(data: bytes, start: int, end: int, *, most: int | None = None) -> list
             return None
         nodes.append(Node(data, start, content, content + length))
         start = content + length
+        if most is not None and len(nodes) == most:
+            break
     return nodes
 
 
