@@ -26,9 +26,15 @@ int64_t pyscep_index(const uint8_t *data, size_t size, uint32_t *rows, size_t ro
                      uint32_t leaf_depth, uint32_t max_depth, size_t max_trailing);
 int pyscep_match(const uint8_t *data, size_t size, const uint8_t *program, size_t program_size,
                  uint32_t *slots, size_t slot_count);
-int64_t pyscep_read(const uint8_t *data, size_t size, size_t max_nodes, uint32_t max_depth,
-                    size_t max_trailing, const uint8_t *program, size_t program_size,
-                    uint32_t *slots, size_t slot_count);
+struct pyscep_shape {
+    size_t slot_count;
+    size_t max_nodes;
+    uint32_t max_depth;
+    uint32_t program_size;
+    uint8_t program[];
+};
+int64_t pyscep_read(const uint8_t *data, size_t size, size_t max_trailing,
+                    const struct pyscep_shape *shape, uint32_t *slots);
 int64_t pyscep_attributes(const uint8_t *data, size_t start, size_t end, uint32_t *places,
                           size_t place_count);
 int64_t pyscep_find_serial(const uint8_t *data, size_t start, size_t end, const uint8_t *serial,

@@ -96,11 +96,19 @@ enum pyscep_op {
 int pyscep_match(const uint8_t *data, size_t size, const uint8_t *program, size_t program_size,
                  uint32_t *slots, size_t slot_count);
 
+/* A shape to read with. To hand over its parts one by one takes longer than a small message. */
+struct pyscep_shape {
+    size_t slot_count;
+    size_t max_nodes;
+    uint32_t max_depth;
+    uint32_t program_size;
+    uint8_t program[];
+};
+
 /* Check an encoding as pyscep_index does, then match it: one call for each layer of a message.
  * Returns as pyscep_match, or a fault of the index. */
-int64_t pyscep_read(const uint8_t *data, size_t size, size_t max_nodes, uint32_t max_depth,
-                    size_t max_trailing, const uint8_t *program, size_t program_size,
-                    uint32_t *slots, size_t slot_count);
+int64_t pyscep_read(const uint8_t *data, size_t size, size_t max_trailing,
+                    const struct pyscep_shape *shape, uint32_t *slots);
 
 /* List the Attributes between two offsets of a checked encoding, if each has a single value of
  * definite length. Five integers for each: OID start and end; value start, content and end.

@@ -170,15 +170,17 @@ int pyscep_match(const uint8_t *data, size_t size, const uint8_t *program, size_
     return position == size;
 }
 
-int64_t pyscep_read(const uint8_t *data, size_t size, size_t max_nodes, uint32_t max_depth,
-                    size_t max_trailing, const uint8_t *program, size_t program_size,
-                    uint32_t *slots, size_t slot_count)
+int64_t pyscep_read(const uint8_t *data, size_t size, size_t max_trailing,
+                    const struct pyscep_shape *shape, uint32_t *slots)
 {
+    size_t max_nodes = shape->max_nodes;
+    uint32_t max_depth = shape->max_depth;
     if (!pyscep_is_plain(data, size, max_nodes, max_depth, max_trailing)) {
         int64_t count =
             pyscep_index(data, size, NULL, max_nodes, max_depth + 1, max_depth, max_trailing);
         if (count < 0)
             return count;
     }
-    return pyscep_match(data, size, program, program_size, slots, slot_count);
+    return pyscep_match(data, size, shape->program, shape->program_size, slots,
+                        shape->slot_count);
 }

@@ -356,5 +356,5 @@ def test_four_gigabytes_are_refused_before_they_are_read() -> None:
     with twins.kernel("scalar") as native:
         null = native.ffi.NULL
         assert native.lib.pyscep_index(b"\x05\x00", 1 << 32, null, 10, 25, 24, 0) == -(12 << 48)
-        assert native.lib.pyscep_read(
-            b"\x05\x00", 1 << 32, 10, 24, 0, b"", 0, null, 0) == -(12 << 48)
+        shape = native.ffi.new("struct pyscep_shape *", (0, 10, 24, 0, b""))
+        assert native.lib.pyscep_read(b"\x05\x00", 1 << 32, 0, shape, null) == -(12 << 48)

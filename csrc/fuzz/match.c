@@ -51,10 +51,14 @@ static void match(const uint8_t *data, size_t size, const uint8_t *program, size
                 require_place(slots + 3 * slot, 0, size);
     /* Reading is checking, then matching. */
     int64_t checked = pyscep_index(data, size, NULL, 200, 25, 24, 8);
-    int64_t read = pyscep_read(data, size, 200, 24, 8, copy, program_size, again, SLOTS);
+    struct pyscep_shape *shape = room_for(sizeof *shape + program_size);
+    *shape = (struct pyscep_shape){SLOTS, 200, 24, (uint32_t)program_size};
+    memcpy(shape->program, program, program_size);
+    int64_t read = pyscep_read(data, size, 8, shape, again);
     REQUIRE(read == (checked < 0 ? checked : matched));
     if (read > 0)
         REQUIRE(memcmp(slots, again, 3 * SLOTS * sizeof *slots) == 0);
+    free(shape);
     free(again);
     free(copy);
     free(slots);

@@ -164,6 +164,9 @@ _USUAL: Final = (
 )
 
 
+_OTHER_TAGS: Final = [f"ContentInfo has tag 0x{tag:02x}" for tag in range(256)]
+
+
 def read_enveloped_data(data: Octets) -> EnvelopedData:
     """Read a ContentInfo with EnvelopedData, in BER; nothing is decrypted.
 
@@ -171,7 +174,7 @@ def read_enveloped_data(data: Octets) -> EnvelopedData:
         DecodeError: it is not one.
     """
     if data and data[0] != der.SEQUENCE:  # what is nothing of the kind is not worth an index
-        raise DecodeError.at(0, "ContentInfo has tag 0x" + data[:1].hex())
+        raise DecodeError.at(0, _OTHER_TAGS[data[0]])
     places = _USUAL.read(codec.window(data) if type(data) is memoryview else data, 0)
     return read_any_enveloped_data(bytes(data)) if places is None else EnvelopedData(data, places)
 

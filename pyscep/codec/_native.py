@@ -116,13 +116,12 @@ def reader(
     program: bytes, slots: int, *, max_depth: int, max_nodes: int
 ) -> Callable[[bytes, int], Sequence[int] | None]:
     """As ``_pure_shapes.reader``; the offsets stay where C wrote them until one is asked for."""
-    read, new, kind, size = lib.pyscep_read, _new, _offsets(3 * slots), len(program)
+    read, new, kind = lib.pyscep_read, _new, _offsets(3 * slots)
+    shape = ffi.new("struct pyscep_shape *", (slots, max_nodes, max_depth, len(program), program))
 
     def read_shape(data: bytes, max_trailing: int) -> Sequence[int] | None:
         found: Sequence[int] = new(kind)
-        result = read(
-            data, len(data), max_nodes, max_depth, max_trailing, program, size, found, slots
-        )
+        result = read(data, len(data), max_trailing, shape, found)
         if result > 0:
             return found
         if result:
