@@ -30,7 +30,7 @@ def authority_of(issuer: Issuer, word: str) -> pyscep.Authority:
         message, now = request.message, utc_now()
         if not isinstance(message, pyscep.PKCSReq):
             return pyscep.Failure()
-        asked = ChallengeRequest.of(request, message, "default", now)
+        asked = ChallengeRequest.of(request, message, "default", now, issuer.id)
         if asked is None or not isinstance(challenge.verify(asked), Granted):
             return pyscep.Failure()
         tbs, _ = issuer.to_be_signed(

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 import pyscep
-from benchmarks import payloads, served_cases, served_report
+from benchmarks import payloads, served_cases, served_report, served_stateless
 from benchmarks.served_load import body_of, drive, is_complete
 from benchmarks.served_report import Cell, Sample
+from pyscep.ca import Issuer
 from tests import forge_keys as keys
+from tests.ca_setting import ca_identity
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -81,6 +83,17 @@ def test_keys_are_distinct_and_work() -> None:
     assert len({key.private_numbers().public_numbers.n for key in found}) == 10
     for key in found:
         key.private_numbers().private_key()  # OpenSSL checks them
+
+
+def test_the_server_without_a_store_issues_what_was_asked() -> None:
+    identity = ca_identity()
+    word = served_cases.challenge_of("small")
+    (case,) = served_cases.make_cases(identity, "small", 1)
+    authority = served_stateless.authority_of(Issuer(identity), word)
+    query = case.get.split(b" ")[1].partition(b"?")[2]
+    request = pyscep.HttpRequest(method="GET", path="/scep", query=query)
+    reply = pyscep.Server(identity).handle(request, authority)
+    assert served_cases.check(case, reply.body, identity) is not None
 
 
 def test_a_reply_for_another_key_is_found_out() -> None:
