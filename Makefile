@@ -50,7 +50,7 @@ check: $(VENV)/dev.stamp ## ruff, mypy --strict, every test on the Python codec,
 	PYSCEP_BACKEND=pure $(PY) -m pytest --cov --cov-report= $(ARGS)
 	if $(PY) -c 'import pyscep.codec._kernels'; then PYSCEP_BACKEND=native $(PY) -m pytest --quiet \
 		--cov --cov-append --cov-report= tests/test_codec_query.py tests/test_codec_index.py \
-		tests/test_der.py tests/test_crl.py; fi
+		tests/test_der.py tests/test_crl.py tests/test_getcrl.py tests/test_signed_data.py; fi
 	$(PY) -m coverage report
 
 .PHONY: bench

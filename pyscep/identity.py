@@ -125,11 +125,6 @@ class RawCertificate:
     def serial_number(self) -> int:
         return int.from_bytes(der.content_of(self.serial_der), "big", signed=True)
 
-    @lazy
-    def issuer_and_serial_der(self) -> bytes:
-        """The IssuerAndSerialNumber by which messages name this certificate."""
-        return der.sequence(self.issuer, self.serial_der)
-
     @property
     def issuer_and_serial(self) -> IssuerAndSerial:
         return IssuerAndSerial(self.issuer, self.serial_number)

@@ -71,8 +71,8 @@ class CertificateRequest:
         self.challenge_tag: str | None = None
         """The ASN.1 type that the challengePassword came in, such as ``UTF8String``."""
         self._extension_requests = 0
-        self._attributes = der.Node(data, at[9], at[10], at[11]) if at[11] else None
-        if self._attributes is not None:
+        if at[11]:  # RFC 2986 section 4.1 wants them; the strict reader refuses a CSR without
+            self._attributes = der.Node(data, at[9], at[10], at[11])
             self._read_attributes(self._attributes)
         # The tolerant index must not make a CSR valid that a strict reader refuses.
         try:
@@ -139,8 +139,6 @@ class CertificateRequest:
         Raises:
             DecodeError: malformed.
         """
-        if self._attributes is None:
-            return ()
         pairs = []
         for attribute in self._attributes.children():
             oid, values = attribute.fields(der.SEQUENCE, 2, "Attribute")[:2]

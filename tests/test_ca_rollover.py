@@ -604,3 +604,36 @@ def test_status_as_json(change: Change) -> None:
     found = done("ca", "rollover", "status", "--directory", change.path)
     assert [one["turn"] for one in found["cas"]] == ["next", "present"]
     assert json.loads((change.path / "ca.json").read_text())["next"] == "generation-2"
+
+
+def test_a_ca_that_cannot_decrypt_takes_no_turn(tmp_path: Path) -> None:
+    """A SCEP request is encrypted to an RSA key (RFC 8894 section 3.1)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = creation.make_ca(
+        key,
+        common_name="EC CA",
+        organization=None,
+        validity=timedelta(days=3650),
+        now=START - timedelta(days=10),
+        serial_number=1,
+        decrypts=False,
+    )
+    following = Generation(issuer=Issuer(pyscep.Identity(certificate, key)))
+    with pytest.raises(ValueError, match="needs an RA"):
+        Setting(tmp_path, next_ca=following)
+
+
+def test_what_is_known_of_no_ca_belongs_to_the_present_one(change: Change) -> None:
+    assert change.ca.succession.by_id("0" * 64) is change.ca.succession.current
+
+
+def test_nothing_retires_where_there_is_no_ca(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no ca\.pem"):
+        directory.retire(tmp_path)
+
+
+def test_the_same_address_again_changes_nothing(change: Change) -> None:
+    file = change.path / "ca.json"
+    before = file.stat().st_mtime_ns, file.read_bytes()
+    directory.publish_at(change.path, URL)
+    assert (file.stat().st_mtime_ns, file.read_bytes()) == before

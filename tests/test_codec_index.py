@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 import random
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -444,3 +446,34 @@ def test_twice_the_values_is_twice_the_work(make: Any) -> None:
         index(Counting(make(count)))
         looks.append(Counting.looks)
     assert looks[2] - looks[1] == pytest.approx(2 * (looks[1] - looks[0]), rel=0.01)
+
+
+@pytest.mark.parametrize(("wanted", "error"), [("c", ValueError), ("native", ImportError)])
+def test_a_back_end_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, error: type[Exception]
+) -> None:
+    monkeypatch.setenv("PYSCEP_BACKEND", wanted)
+    monkeypatch.delattr(codec, "_native", raising=False)
+    monkeypatch.setitem(sys.modules, "pyscep.codec._native", None)
+    with pytest.raises(error):
+        codec._native_back_end()
+
+
+def test_the_back_end_without_a_wish(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYSCEP_BACKEND", raising=False)
+    monkeypatch.delattr(codec, "_native", raising=False)
+    monkeypatch.setitem(sys.modules, "pyscep.codec._native", None)
+    assert codec._native_back_end() is None
+
+
+@pytest.mark.parametrize(("wanted", "text"), [
+    ("mmx", "it is one of"),
+    ("avx2" if platform.machine() == "aarch64" else "neon", "this machine can't run it"),
+])
+def test_a_kernel_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, text: str
+) -> None:
+    native = pytest.importorskip("pyscep.codec._native", exc_type=ImportError)
+    monkeypatch.setenv("PYSCEP_KERNEL", wanted)
+    with pytest.raises(ValueError, match=text):
+        native._choose_kernel()

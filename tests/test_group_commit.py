@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, event, insert, select
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy import Connection, bindparam, event, insert, select
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from pyscep.ca import Store, schema
 from pyscep.ca.group_commit import MAX_GROUP, GroupCommit
+from pyscep.ca.prepared import Prepared, _utc_text, as_core_error
 
 PATIENCE = 20.0
 
@@ -295,3 +296,53 @@ def test_reads_inside_a_write_see_it(lab: Lab) -> None:
         return bytes(connection.execute(query).scalar_one())
 
     assert lab.store.write(work) == bytes(3)
+
+
+def test_errors_of_the_driver_are_sqlalchemys() -> None:
+    locked = as_core_error(sqlite3.OperationalError("database is locked"), "SELECT 1")
+    assert type(locked) is OperationalError
+    assert "database is locked" in str(locked)
+    assert type(as_core_error(sqlite3.Error("what nobody knows"), "SELECT 1")) is DBAPIError
+
+
+def test_a_question_that_fails_gives_its_connection_up(tmp_path: Path) -> None:
+    names = schema.secrets.c
+    question = Prepared(select(names.value).where(names.name == bindparam("it")))
+    with closing(Store(f"sqlite:///{tmp_path / 'a.db'}")) as store:
+
+        def rename(old: str, new: str) -> None:
+            text = f"ALTER TABLE {old} RENAME TO {new}"
+            store.write(lambda connection: connection.exec_driver_sql(text))
+
+        assert store.first(question, {"it": "nothing"}) is None
+        rename("secrets", "others")
+        for _ in range(3):
+            with pytest.raises(OperationalError, match="no such table"):
+                store.first(question, {"it": "nothing"})
+        rename("others", "secrets")
+        assert store.first(question, {"it": "schema_version"}) == {"value": b"2"}
+
+
+def test_a_time_that_is_none() -> None:
+    assert _utc_text(None) is None
+
+
+def test_closing_while_somebody_writes(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'a.db'}")
+    writing, go_on = threading.Event(), threading.Event()
+
+    def work(connection: Connection) -> None:
+        writing.set()
+        assert go_on.wait(30)
+        connection.execute(insert(schema.secrets).values(name="late", value=b"1"))
+
+    writer = threading.Thread(target=store.write, args=(work,))
+    writer.start()
+    assert writing.wait(30)
+    store.close()
+    go_on.set()
+    writer.join(30)
+    with closing(store), store.read() as connection:
+        found = connection.execute(select(schema.secrets.c.value).where(
+            schema.secrets.c.name == "late"))
+        assert found.scalar_one() == b"1"

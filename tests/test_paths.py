@@ -277,3 +277,41 @@ def test_what_is_trusted_together() -> None:
     below = agent_of(lone)
     assert paths.admit(RawCertificate(below.der), pyscep.MODERN)
     assert not paths.admit(RawCertificate(keys.client("x").der), pyscep.MODERN)
+
+
+def test_a_uri_without_a_host_fits_no_constraint() -> None:
+    """RFC 5280 section 4.2.1.10: the constraint applies to the host part of a URI."""
+    only = constrained(None, [x509.UniformResourceIdentifier("lab.example")])
+    root = ca_of(None, 0, FREE, only)
+    for uri in ("http://[::", "urn:uuid:1"):
+        leaf = agent_of(root, "CN=the agent,O=Lab", sans(x509.UniformResourceIdentifier(uri)))
+        assert not we_accept(root, leaf)
+    sound = sans(x509.UniformResourceIdentifier("http://other.example/"))
+    assert we_accept(root, agent_of(root, "CN=the agent,O=Lab", sound))
+
+
+def test_a_session_is_about_the_ca_that_issued() -> None:
+    """Two CAs have one name in a rollover: the signature tells them apart."""
+    other = keys.party("CN=level 0,O=Lab", keys.rsa_key("another key"), extensions=(ISSUES,))
+    root = ca_of(None, 0, FREE)
+    leaf = agent_of(root)
+    first, right, device = (RawCertificate(one.der) for one in (other, root, leaf))
+    session = Session(
+        ca=first,
+        recipient=first,
+        signers=(first,),
+        authorities=(first, right),
+        algorithms=Algorithms(),
+        post=True,
+        identity=Identity(leaf.certificate, leaf.key),
+    )
+    assert session.about(device, pyscep.MODERN).ca == right
+    assert session.about(first, pyscep.MODERN) is session
+
+
+def test_a_purpose_that_cannot_be_read_is_no_devices() -> None:
+    """What can't be told from an RA must not be renewed as a device."""
+    strange = keys.extension("2.5.29.37", asn1.octets(b"no sequence"))
+    party = keys.party("CN=strange", keys.rsa_key("client"), extensions=(SIGNS, strange))
+    assert trust.acts_for_ca(party.certificate)
+    assert not trust.acts_for_ca(agent_of(ca_of(None, 0, FREE)).certificate)

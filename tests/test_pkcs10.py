@@ -244,3 +244,13 @@ def test_a_key_object_is_adopted_only_for_the_same_key() -> None:
     assert csr.adopt_key(keys.spki(RSA), public)
     assert csr.public_key is public
     csr.verify(pyscep.MODERN, key_checked=True)
+
+
+def test_a_csr_without_attributes_is_refused() -> None:
+    """RFC 2986 section 4.1: an empty set is written, not left out; cryptography is as strict."""
+    key = keys.rsa_key("client")
+    body = asn1.seq(asn1.integer(0), keys.name("CN=bare"), keys.spki(key))
+    bare = asn1.seq(
+        body, keys.signature_algorithm(key, "sha256"), asn1.bits(keys.sign(key, body)))
+    with pytest.raises(DecodeError, match="CSR"):
+        pkcs10.read(bare)

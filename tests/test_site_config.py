@@ -24,6 +24,7 @@ from pyscep.ca import (
     Profile,
     StaticChallenge,
     Store,
+    directory,
     read_identity,
 )
 from pyscep.ca.names import Names
@@ -664,6 +665,20 @@ def test_the_end_of_the_ca(ca_files: Path, tmp_path: Path) -> None:
                      "cut short at its end; let another one follow it (RFC 8894 section 4.7)")
     (found,) = findings(data, tmp_path, now=ends)
     assert found == "error: ca.main.certificate: the CA has expired"
+
+
+def test_the_end_of_a_ca_that_another_one_follows(ca_files: Path, tmp_path: Path) -> None:
+    directory.create(
+        tmp_path / "turns", common_name="First", organization=None, key_type="rsa-2048",
+        validity=timedelta(days=60), topology="ca", parent=None, password=None,
+        now=datetime.now(UTC))
+    directory.prepare_next(
+        tmp_path / "turns", now=datetime.now(UTC), password=None, key_type="rsa-2048")
+    data = tables(ca_files, tmp_path)
+    crl_url = "http://pki.example/crl/main.crl"
+    data["ca"]["main"] = {"directory": "turns", "crl_urls": [crl_url]}
+    (found,) = [one for one in findings(data, tmp_path) if "cut short" in one]
+    assert found.endswith("cut short at its end")
 
 
 def test_the_end_of_an_ra(ca_files: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from pyscep.ca.audit import Decision
 from pyscep.events import AuthorityFailed, RequestAnswered, RequestRejected
 from pyscep.site import health as health_module
 from pyscep.site import limits, logs
+from pyscep.site import metrics as metrics_module
 from pyscep.site.health import Health
 from pyscep.site.limits import RateLimit, SourceConnections, SourceLimits
 from pyscep.site.metrics import Metrics
@@ -709,3 +711,11 @@ def test_sigterm_during_a_request(tmp_path: Path) -> None:
         process.wait()
         if process.stdout:
             process.stdout.close()
+
+
+def test_a_checkout_that_is_not_installed_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(metrics_module, "version", missing)
+    assert 'pyscep_info{version="unknown"} 1' in Metrics().render()

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 import pyscep
 from benchmarks import served_cases
 from benchmarks.served_load import body_of, drive
+from pyscep.adapters import http_server
 from pyscep.ca import CertificateAuthority
 from pyscep.site import limits, metrics, shared_numbers
 from tests import forge_keys as keys
@@ -381,3 +382,14 @@ def test_the_limit_of_a_source_is_shared() -> None:
     assert (share.rate, share.burst, share.max_concurrent) == (5, 51, 8)
     assert share.failure_cost == whole.failure_cost
     assert whole.shared_by(1) == whole
+
+
+def test_sockets_of_systems_that_do_not_spread_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_server.sys, "platform", "darwin")
+    sockets = http_server.bind_shared("127.0.0.1", 0, 3)
+    try:
+        assert len({one.getsockname() for one in sockets}) == 1
+        assert len({one.fileno() for one in sockets}) == 3
+    finally:
+        for one in sockets:
+            one.close()

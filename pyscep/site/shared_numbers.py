@@ -10,6 +10,7 @@ import json
 import mmap
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from typing import Any, Final
@@ -65,9 +66,9 @@ class SharedNumbers:
         """Write a worker's part twice a second, in a thread that ends with the process."""
 
         def run() -> None:
-            while not stop.wait(WRITE_SECONDS):
+            while True:
+                time.sleep(WRITE_SECONDS)
                 self.write(number, numbers())
 
-        stop = threading.Event()
         self.write(number, numbers())
         threading.Thread(target=run, name="pyscep-numbers", daemon=True).start()
