@@ -25,7 +25,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-THREADS = 32
+THREADS = 64
 _DRAIN_BYTES = 1024 * 1024
 _DRAIN_SECONDS = 2.0
 
