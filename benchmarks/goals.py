@@ -104,7 +104,7 @@ def _goals() -> tuple[Goal, ...]:
     def goal(number: str, what: str, keys: str | Sequence[str], must: float | None,
              stretch: float, **more: object) -> Goal:  # fmt: skip
         keys = (keys,) if isinstance(keys, str) else tuple(keys)
-        return Goal(number=number, what=what, keys=keys, must=must, stretch=stretch, **more)  # type: ignore[arg-type]
+        return Goal(number=number, what=what, keys=keys, must=must, stretch=stretch, **more)  # type: ignore[arg-type] # what tells values apart
 
     least = {"at_most": False}
     return (

@@ -131,7 +131,7 @@ def floors(case: Sealed) -> tuple[Work, Work]:
 def _run(start: Callable[[], object], data: bytes) -> None:
     context = start()
     context.update(data)  # type: ignore[attr-defined] # a CipherContext
-    context.finalize()  # type: ignore[attr-defined]
+    context.finalize()  # type: ignore[attr-defined] # as above
 
 
 def sealed(settings: Settings) -> Results:

@@ -33,19 +33,16 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 import pyscep
 from benchmarks.payloads import (
     CHALLENGE_SIZES,
-    NOW,
     authority_of,
     der_issuer,
     get_request,
-    make_signer,
 )
 from benchmarks.ratios import Settings, no_gc, timed
-from pyscep.pki_message import decode_cert_rep, encode_request
-from pyscep.transaction import new_transaction
+from benchmarks.served_cases import make_message
+from pyscep.pki_message import decode_cert_rep
 
 CHALLENGE = ("Sealed challenge 0123456789 " * 2000)[: CHALLENGE_SIZES["40k"]]
-ALGORITHMS = pyscep.Algorithms()
-"""SHA-256 and AES-128; it answers with what it likes, which takes the legacy policy."""
+# It answers with algorithms of its own choice, which takes the legacy policy.
 Case = tuple[pyscep.HttpRequest, pyscep.Transaction, pyscep.Identity]
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 
@@ -139,18 +136,7 @@ def make_cases(identity: pyscep.Identity, count: int) -> list[Case]:
     cases = []
     for number in range(count):
         key, subject = keys[number % len(keys)], f"CN=device-{number},O=Lab"
-        csr = pyscep.pkcs10.create(key, subject, challenge_password=CHALLENGE)
-        signer = make_signer(key, subject)
-        transaction = new_transaction(secrets.token_bytes)
-        message = encode_request(
-            pyscep.PKCSReq(csr=csr),
-            transaction=transaction,
-            signer=signer,
-            recipient=identity.raw,
-            algorithms=ALGORITHMS,
-            token_bytes=secrets.token_bytes,
-            signing_time=NOW,
-        )
+        message, transaction, signer = make_message(identity, key, subject, CHALLENGE)
         cases.append((get_request(message), transaction, signer))
     return cases
 

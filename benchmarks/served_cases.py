@@ -56,9 +56,10 @@ def make_cases(identity: pyscep.Identity, size: str, count: int) -> list[Case]:
     ]
 
 
-def make_case(
+def make_message(
     identity: pyscep.Identity, key: rsa.RSAPrivateKey, subject: str, challenge: str
-) -> Case:
+) -> tuple[bytes, pyscep.Transaction, pyscep.Identity]:
+    """A PKCSReq to a CA, with its transaction and its signer."""
     csr = pyscep.pkcs10.create(key, subject, challenge_password=challenge)
     signer = make_signer(key, subject)
     transaction = new_transaction(secrets.token_bytes)
@@ -71,6 +72,13 @@ def make_case(
         token_bytes=secrets.token_bytes,
         signing_time=NOW,
     )
+    return message, transaction, signer
+
+
+def make_case(
+    identity: pyscep.Identity, key: rsa.RSAPrivateKey, subject: str, challenge: str
+) -> Case:
+    message, transaction, signer = make_message(identity, key, subject, challenge)
     get = b"GET /scep?%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % get_request(message).query
     post = (
         b"POST /scep?operation=PKIOperation HTTP/1.1\r\nHost: localhost\r\n"

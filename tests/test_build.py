@@ -22,7 +22,7 @@ def tree(tmp_path: Path) -> Path:
     """What a source distribution holds: a build leaves its work beside it."""
     if not (ROOT / "csrc").is_dir():
         pytest.skip("the sources are not here")
-    pytest.importorskip("setuptools")
+    pytest.importorskip("setuptools", reason="a build tool")
     folder = tmp_path / "source"
     for name in ("pyscep", "csrc"):
         shutil.copytree(ROOT / name, folder / name,

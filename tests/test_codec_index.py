@@ -473,7 +473,8 @@ def test_the_back_end_without_a_wish(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_kernel_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch, wanted: str, text: str
 ) -> None:
-    native = pytest.importorskip("pyscep.codec._native", exc_type=ImportError)
+    native = pytest.importorskip(
+        "pyscep.codec._native", reason="was not compiled", exc_type=ImportError)
     monkeypatch.setenv("PYSCEP_KERNEL", wanted)
     with pytest.raises(ValueError, match=text):
         native._choose_kernel()

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.mark.slow
 def test_demo(tmp_path: Path) -> None:
     for extra in ("sqlalchemy", "rich", "uvicorn"):
-        pytest.importorskip(extra)
+        pytest.importorskip(extra, reason="comes with an extra or the development tools")
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "demo.py")],
         cwd=tmp_path,
@@ -35,7 +35,7 @@ def test_demo(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_demo_without_openssl(tmp_path: Path) -> None:
-    pytest.importorskip("rich")
+    pytest.importorskip("rich", reason="comes with the extra cli")
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "demo.py")],
         env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": str(tmp_path)},
@@ -53,7 +53,7 @@ def test_demo_without_openssl(tmp_path: Path) -> None:
 def test_demo_intune(tmp_path: Path) -> None:
     """The script itself checks what it shows; here, that it comes to the end of its story."""
     for extra in ("sqlalchemy", "rich", "uvicorn", "msal"):
-        pytest.importorskip(extra)
+        pytest.importorskip(extra, reason="comes with an extra or the development tools")
     peers.require("nginx", "openssl")
     done = subprocess.run(
         [sys.executable, str(ROOT / "tools" / "demo_intune.py")],
@@ -81,7 +81,7 @@ def test_demo_intune(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("there", [(), ("openssl",)])
 def test_demo_intune_without_its_programs(tmp_path: Path, there: tuple[str, ...]) -> None:
-    pytest.importorskip("rich")
+    pytest.importorskip("rich", reason="comes with the extra cli")
     (tmp_path / "sitecustomize.py").write_text(
         "import shutil\n"
         f"shutil.which = lambda name, **options: name if name in {there!r} else None\n"

@@ -15,8 +15,8 @@ from tests.cli_lab import done, failed, invoke
 PAGE = "docs/from-ndes.md"
 EXAMPLE = documents.ROOT / "docs" / "examples" / "intune"
 
-pytest.importorskip("msal")
-pytest.importorskip("pydantic")
+pytest.importorskip("msal", reason="comes with the extra intune")
+pytest.importorskip("pydantic", reason="comes with the extra serve")
 
 
 def step(name: str) -> list[list[str]]:

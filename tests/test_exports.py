@@ -70,7 +70,7 @@ def test_each_name_is_there(name: str) -> None:
 
 
 def test_the_ca_is_loaded_when_it_is_used() -> None:
-    pytest.importorskip("sqlalchemy")
+    pytest.importorskip("sqlalchemy", reason="comes with the extra ca")
     assert "sqlalchemy" in modules_after("import pyscep; pyscep.ca.CertificateAuthority")
     assert pyscep.__getattr__("ca") is importlib.import_module("pyscep.ca")
 
@@ -81,7 +81,7 @@ def test_an_unknown_name() -> None:
 
 
 def test_star_import() -> None:
-    pytest.importorskip("sqlalchemy")
+    pytest.importorskip("sqlalchemy", reason="comes with the extra ca")
     names: dict[str, Any] = {}
     exec("from pyscep import *", names)  # noqa: S102 - a literal
     assert set(PUBLIC) <= set(names)
@@ -137,7 +137,7 @@ def test_one_version() -> None:
 
 
 def test_the_entry_point_exists() -> None:
-    pytest.importorskip("click")
+    pytest.importorskip("click", reason="comes with the extra cli")
     (target,) = project()["project"]["scripts"].values()
     module, _, name = target.partition(":")
     assert callable(getattr(importlib.import_module(module), name))

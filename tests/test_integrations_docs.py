@@ -93,8 +93,8 @@ def test_webhook(names: dict[str, Any]) -> None:
 
 
 def test_jamf(names: dict[str, Any]) -> None:
-    httpx = pytest.importorskip("httpx")
-    applications = pytest.importorskip("starlette.applications")
+    httpx = pytest.importorskip("httpx", reason="comes with the extra httpx")
+    applications = pytest.importorskip("starlette.applications", reason="a development tool")
     names |= documents.execute(CHALLENGES, "cache", names)
     app = applications.Starlette()
     documents.execute(CHALLENGES, "jamf", names | {"app": app})

@@ -115,7 +115,7 @@ def await_all(servers: list[Server]) -> None:
 
 @pytest.fixture(scope="module")
 def ca_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("sqlalchemy")
+    pytest.importorskip("sqlalchemy", reason="comes with the extra ca")
     directory = tmp_path_factory.mktemp("ca") / "pyscep-ca"
     pyscep.ca.CertificateAuthority.create(directory, key_type="rsa-2048", topology="ca").close()
     return directory
@@ -140,7 +140,7 @@ def servers(
     running: dict[str, Server] = {}
     try:
         for name in RECIPES:
-            pytest.importorskip(PROGRAMS[name])
+            pytest.importorskip(PROGRAMS[name], reason="one of the development tools")
             home = tmp_path_factory.mktemp(name)
             (home / "scep_app.py").write_text(program)
             (home / "recording.py").write_text(RECORDING)
@@ -166,7 +166,7 @@ def short_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str
     running: dict[str, Server] = {}
     try:
         for name, setting in SHORT.items():
-            pytest.importorskip(PROGRAMS[name])
+            pytest.importorskip(PROGRAMS[name], reason="one of the development tools")
             home = tmp_path_factory.mktemp(name)
             (home / "small.py").write_text(SMALL)
             running[name] = start(home, name, "small", without=setting)

@@ -155,7 +155,8 @@ def plain_plus(request: pyscep.HttpRequest) -> pyscep.HttpResponse:
 @pytest.mark.parametrize("name", ["starlette", "fastapi", "flask", "django", "aiohttp", "wsgi"])
 @pytest.mark.parametrize("path", ["/scep", "/scep/pkiclient.exe"])
 def test_framework(lab: Lab, name: str, path: str, django_urls: types.ModuleType) -> None:
-    pytest.importorskip(name if name != "wsgi" else "wsgiref")
+    module = name if name != "wsgi" else "wsgiref"
+    pytest.importorskip(module, reason="comes with an extra or the development tools")
     names = embedded(lab, name, LONG_SECRET)
     serve: AbstractContextManager[str]
     match name:
@@ -290,7 +291,7 @@ def test_user_code_async(lab: Lab) -> None:
 
 def test_user_code_batteries(lab: Lab, tmp_path: Path) -> None:
     """A real CA in one line, durable: what it issued is there when it is opened again."""
-    pytest.importorskip("sqlalchemy")
+    pytest.importorskip("sqlalchemy", reason="comes with the extra ca")
     issuer = pyscep.Identity(lab.ca_certificate, lab.ca_key)
     url = f"sqlite:///{tmp_path}/scep.db"
     profile = pyscep.ca.Profile(name="device", validity=timedelta(days=1))
@@ -349,7 +350,7 @@ def test_readme_ca_and_client(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The two snippets at the top, one against the other over HTTP."""
-    pytest.importorskip("sqlalchemy")
+    pytest.importorskip("sqlalchemy", reason="comes with the extra ca")
     monkeypatch.chdir(tmp_path)
     names = documents.execute("README.md", "ca", {})
     with names["ca"] as ca, serving.asgi(names["app"]) as origin:
@@ -371,7 +372,7 @@ def test_readme_authority(lab: Lab) -> None:
 
 def test_readme_command() -> None:
     """Every command line parses: its options exist, and none that is required is missing."""
-    click = pytest.importorskip("click")
+    click = pytest.importorskip("click", reason="comes with the extra cli")
     group = importlib.import_module("pyscep.cli.group").pyscep
     lines = documents.code("README.md", "sh")["command"].replace("\\\n", " ").splitlines()
     assert len(lines) == 3

@@ -424,7 +424,7 @@ def test_webhooks(ca_files: Path, tmp_path: Path) -> None:
 
 
 def test_intune(ca_files: Path, tmp_path: Path) -> None:
-    pytest.importorskip("msal")
+    pytest.importorskip("msal", reason="comes with the extra intune")
     from pyscep.integrations.intune import IntuneChallenges
 
     secret_file(tmp_path / "word.txt")

@@ -27,7 +27,7 @@ from tests.fake_intune import FakeIntune, serving, write_configuration
 from tests.test_cli_serve import run
 from tests.test_cli_serve import serving as running
 
-pytest.importorskip("msal")
+pytest.importorskip("msal", reason="comes with the extra intune")
 
 SID = "tag:microsoft.com,2022-09-14:sid:S-1-5-21-1381186052-4247692386-135928078-1225"
 CONFIG = """

@@ -826,7 +826,7 @@ def test_accounts_that_can_not_be(name: str, password: str) -> None:
 
 def test_endpoint_of_a_configuration(tmp_path: Path) -> None:
     """`kind = "ndes"`, with names of the registry and a file of accounts."""
-    pytest.importorskip("pydantic")
+    pytest.importorskip("pydantic", reason="comes with the extra serve")
     from pyscep.site.building import Builder
     from pyscep.site.checking import check
     from pyscep.site.config import parse

@@ -304,8 +304,8 @@ SEND = pyscep.urllib_sender(timeout=30)
 
 def enroll_over_http2(proxy: Running, size: int) -> list[bytes]:
     """The same over TLS and HTTP/2."""
-    httpx = pytest.importorskip("httpx")
-    pytest.importorskip("h2")
+    httpx = pytest.importorskip("httpx", reason="comes with the extra httpx")
+    pytest.importorskip("h2", reason="a development tool")
     settings = {"http1": False, "http2": True, "verify": tls_context(), "headers": {"host": HOST}}
     with httpx.Client(**settings) as client:
         return enroll(proxy, size, pyscep.httpx_sender(client), tls=True)
